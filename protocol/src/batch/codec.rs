@@ -1,0 +1,85 @@
+//! Compression of a batch's records. The client chooses, the broker stores as sent.
+
+use bytes::Bytes;
+
+use super::BatchError;
+
+/// How the records of a batch are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Codec {
+    /// Not at all.
+    #[default]
+    None,
+    /// One LZ4 block, without a size in front.
+    Lz4,
+    /// One zstd frame.
+    Zstd,
+}
+
+const ZSTD_LEVEL: i32 = 3;
+
+impl Codec {
+    /// Every codec of this version.
+    pub const ALL: [Self; 3] = [Self::None, Self::Lz4, Self::Zstd];
+
+    /// The number on the wire.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Lz4 => 1,
+            Self::Zstd => 2,
+        }
+    }
+
+    /// The codec with this number.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::None),
+            1 => Some(Self::Lz4),
+            2 => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+
+    /// Its name, for options and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// Its bit in the handshake's set of codecs.
+    pub const fn bit(self) -> u32 {
+        1 << self.number()
+    }
+
+    /// Compresses; `None` when the result would not be smaller.
+    pub(super) fn compress(self, plain: &[u8]) -> Option<Vec<u8>> {
+        let packed = match self {
+            Self::None => return None,
+            Self::Lz4 => lz4_flex::block::compress(plain),
+            Self::Zstd => zstd::bulk::compress(plain, ZSTD_LEVEL).ok()?,
+        };
+        (packed.len() < plain.len()).then_some(packed)
+    }
+
+    /// Decompresses to exactly `uncompressed_bytes`, allocating no more than that.
+    pub(super) fn decompress(
+        self,
+        packed: Bytes,
+        uncompressed_bytes: u32,
+    ) -> Result<Bytes, BatchError> {
+        let size = uncompressed_bytes as usize;
+        let plain = match self {
+            Self::None => return Ok(packed),
+            Self::Lz4 => lz4_flex::block::decompress(&packed, size).ok(),
+            Self::Zstd => zstd::bulk::decompress(&packed, size).ok(),
+        };
+        match plain {
+            Some(plain) if plain.len() == size => Ok(Bytes::from(plain)),
+            Some(_) | None => Err(BatchError::Decompress { uncompressed_bytes }),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Records inside a batch.
+//!
+//! ```text
+//! varint  timestamp delta, zigzag, from base_timestamp_ms
+//! varint  0: no key; n: a key of n-1 bytes, which follow
+//! varint  0: no value (tombstone); n: a value of n-1 bytes, which follow
+//! varint  number of headers; for each
+//!           varint  length of the name, which follows (UTF-8)
+//!           varint  length of the value, which follows
+//! ```
+//! Varints are unsigned LEB128 of at most ten bytes.
+
+use bytes::{Buf, Bytes};
+
+use super::{BatchError, BatchHeader};
+use crate::ids::Offset;
+use crate::limits;
+use crate::record::Header;
+use crate::wire::{WireError, expect_end, read_varint, unzigzag};
+
+/// One record as stored; key, value and header values are slices of the batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordView {
+    /// Its offset in the partition.
+    pub offset: Offset,
+    /// When the event happened, milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
+    /// The key, if it has one.
+    pub key: Option<Bytes>,
+    /// The payload; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// Named values.
+    pub headers: Vec<Header>,
+}
+
+/// Iterator over a batch's records. After an error it ends.
+#[derive(Debug, Clone)]
+pub struct Records {
+    plain: Bytes,
+    base_offset: Offset,
+    base_timestamp_ms: i64,
+    next: u32,
+    count: u32,
+}
+
+impl Records {
+    pub(super) fn new(plain: Bytes, header: &BatchHeader) -> Self {
+        Self {
+            plain,
+            base_offset: header.base_offset,
+            base_timestamp_ms: header.base_timestamp_ms,
+            next: 0,
+            count: header.record_count,
+        }
+    }
+
+    fn read(&mut self) -> Result<RecordView, WireError> {
+        let from = &mut self.plain;
+        let delta = unzigzag(read_varint(from, "timestamp")?);
+        let key = read_optional(from, "key")?;
+        let value = read_optional(from, "value")?;
+        let headers = read_headers(from)?;
+        Ok(RecordView {
+            offset: self.base_offset.advance(u64::from(self.next)),
+            timestamp_ms: self.base_timestamp_ms.saturating_add(delta),
+            key,
+            value,
+            headers,
+        })
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<RecordView, BatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let index = self.next;
+        if index == self.count {
+            let end = expect_end(&self.plain);
+            self.plain.clear();
+            return end
+                .err()
+                .map(|source| Err(BatchError::Record { index, source }));
+        }
+        let record = self.read();
+        self.next += 1;
+        if record.is_err() {
+            self.next = self.count;
+            self.plain.clear();
+        }
+        Some(record.map_err(|source| BatchError::Record { index, source }))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = (self.count - self.next) as usize;
+        (0, Some(left + 1))
+    }
+}
+
+fn take(from: &mut Bytes, length: u64, field: &'static str) -> Result<Bytes, WireError> {
+    match usize::try_from(length) {
+        Ok(length) if length <= from.remaining() => Ok(from.split_to(length)),
+        Ok(_) | Err(_) => Err(WireError::Truncated { field }),
+    }
+}
+
+fn read_optional(from: &mut Bytes, field: &'static str) -> Result<Option<Bytes>, WireError> {
+    match read_varint(from, field)? {
+        0 => Ok(None),
+        length => take(from, length - 1, field).map(Some),
+    }
+}
+
+fn read_headers(from: &mut Bytes) -> Result<Vec<Header>, WireError> {
+    let count = read_varint(from, "header count")?;
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    if count > limits::RECORD_HEADERS_MAX {
+        return Err(WireError::Invalid {
+            field: "header count",
+        });
+    }
+    let mut headers = Vec::with_capacity(count.min(from.remaining() / 2));
+    for _ in 0..count {
+        let length = read_varint(from, "header name")?;
+        if length > limits::HEADER_NAME_BYTES_MAX as u64 {
+            return Err(WireError::Invalid {
+                field: "header name",
+            });
+        }
+        let name = take(from, length, "header name")?;
+        let name = String::from_utf8(name.to_vec()).map_err(|_| WireError::Invalid {
+            field: "header name",
+        })?;
+        let length = read_varint(from, "header value")?;
+        headers.push(Header {
+            name,
+            value: take(from, length, "header value")?,
+        });
+    }
+    Ok(headers)
+}

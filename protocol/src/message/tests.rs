@@ -1,0 +1,102 @@
+use super::*;
+use crate::ids::{Offset, Partition, PartitionId, TopicId};
+
+#[test]
+fn the_handshake_round_trips_and_ignores_later_fields() {
+    let request = HelloRequest {
+        version_min: 1,
+        version_max: 3,
+        frame_bytes_max: 1 << 20,
+        codecs: 7,
+        features: 0,
+        client: "test/1".into(),
+        credential: vec![1, 2],
+    };
+    let mut bytes = request.encode().to_vec();
+    bytes.extend_from_slice(b"of a later version");
+    assert_eq!(HelloRequest::decode(&bytes), Ok(request));
+    assert!(HelloRequest::decode(b"GET / HTTP/1.1").is_err());
+}
+
+#[test]
+fn a_count_that_claims_too_much_is_refused_without_allocating_it() {
+    let mut bytes = vec![1];
+    bytes.extend_from_slice(&u64::MAX.to_le_bytes());
+    assert!(decode::<MetadataRequest>(&bytes).is_err());
+    bytes.splice(1.., (1_u64 << 20).to_le_bytes());
+    assert!(decode::<MetadataRequest>(&bytes).is_err());
+}
+
+#[test]
+fn left_over_bytes_are_refused() {
+    let mut bytes = encode(&DeleteTopic { name: "a".into() })
+        .expect("encodes")
+        .to_vec();
+    assert!(decode::<DeleteTopic>(&bytes).is_ok());
+    bytes.push(0);
+    assert!(matches!(
+        decode::<DeleteTopic>(&bytes),
+        Err(MessageError::Trailing { bytes: 1 })
+    ));
+}
+
+#[test]
+fn the_data_path_round_trips() {
+    let fetch = Fetch {
+        partition: PartitionId::new(4, 2),
+        offset: Offset(9),
+        bytes_max: 10,
+        wait_ms: 11,
+    };
+    assert_eq!(Fetch::decode(&fetch.encode()), Ok(fetch));
+    let credit = Credit {
+        bytes_total: 5,
+        records_total: u64::MAX,
+    };
+    assert_eq!(Credit::decode(&credit.encode()), Ok(credit));
+    let error = ErrorBody {
+        retry_after_ms: 5,
+        partition: Some(Partition(3)),
+        low: 1,
+        high: 2,
+        text: "ä".repeat(600),
+    };
+    let back = ErrorBody::decode(&error.encode()).expect("decodes");
+    assert_eq!(
+        (back.low, back.high, back.partition),
+        (1, 2, Some(Partition(3)))
+    );
+    assert_eq!(back.text.len(), 1024);
+}
+
+#[test]
+fn topic_settings_name_the_key_that_is_wrong() {
+    let mut config = TopicConfig::default();
+    let entry = |key: &str, value: Option<&str>| ConfigEntry {
+        key: key.into(),
+        value: value.map(Into::into),
+    };
+    config
+        .apply(&[entry("retention_bytes", Some("100"))])
+        .expect("valid");
+    assert_eq!(config.retention_bytes, Some(100));
+    assert_eq!(
+        config.to_entries(),
+        vec![entry("retention_bytes", Some("100"))]
+    );
+    assert!(
+        config
+            .apply(&[entry("retention_bytes", Some("x"))])
+            .is_err_and(|e| e.contains("retention_bytes"))
+    );
+    assert!(
+        config
+            .apply(&[entry("colour", None)])
+            .is_err_and(|e| e.contains("colour"))
+    );
+    config
+        .apply(&[entry("retention_bytes", None)])
+        .expect("valid");
+    assert_eq!(config, TopicConfig::default());
+    let _ = TopicId(1);
+}
