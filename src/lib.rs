@@ -1,1 +1,10 @@
-//! placeholder
+//! Falcon, a durable event broker.
+#![allow(missing_docs, reason = "draft")]
+
+pub mod catalog;
+pub mod clock;
+pub mod group;
+pub mod io;
+pub mod partition;
+pub mod store;
+pub mod writer;
