@@ -1,1 +1,4 @@
-//! placeholder
+//! Falcon: a durable event broker.
+
+pub mod clock;
+pub mod config;
