@@ -1,8 +1,9 @@
 //! Falcon, a durable event broker.
-#![allow(missing_docs, reason = "draft")]
+#![allow(missing_docs, reason="draft")]
 
 pub mod catalog;
 pub mod clock;
+pub mod config;
 pub mod group;
 pub mod io;
 pub mod partition;

@@ -1,1 +1,2 @@
+//! The `falcon` command: runs a broker, and speaks to one.
 fn main() {}
