@@ -1,5 +1,5 @@
 //! Falcon, a durable event broker.
-#![allow(missing_docs, reason="draft")]
+#![allow(missing_docs, reason = "draft")]
 
 pub mod catalog;
 pub mod clock;
@@ -7,5 +7,9 @@ pub mod config;
 pub mod group;
 pub mod io;
 pub mod partition;
+pub mod reader;
+pub mod server;
 pub mod store;
 pub mod writer;
+
+pub use config::Config;
