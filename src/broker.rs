@@ -94,9 +94,9 @@ impl Broker {
         // ORDER: bind before recovery, so that a port in use is told at once.
         let socket = bind(config.listen).await?;
         let (store, state, recovery) = open(&config).await?;
-        state_and_store_agree(&state, store.as_ref());
-        let (handle, views, thread) =
-            writer::spawn(state, Arc::clone(&store)).map_err(StartError::Thread)?;
+        store.retain(&state.live_partitions());
+        let writer::Running { handle, views, thread } =
+            writer::spawn(state, Arc::clone(&store) as Arc<dyn Store>).map_err(StartError::Thread)?;
         let shared = Arc::new(Shared {
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
@@ -211,11 +211,6 @@ async fn open(config: &Config) -> Result<(Arc<LocalStore>, State, RecoveryReport
         Ok(opened) => Ok(opened?),
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
-}
-
-/// Tells the store which partitions live, and forgets nothing else.
-fn state_and_store_agree(state: &State, store: &LocalStore) {
-    store.retain(&state.live_partitions());
 }
 
 fn start_housekeeping(

@@ -1,5 +1,4 @@
 //! Falcon, a durable event broker.
-#![allow(missing_docs, reason = "draft")]
 
 pub mod catalog;
 pub mod clock;

@@ -113,7 +113,7 @@ impl Reader {
 impl Chunk {
     fn new(batches: Vec<Bytes>, offset: Offset) -> Self {
         let bytes = batches.iter().map(Bytes::len).sum();
-        let headers = batches.iter().flat_map(|run| headers(run));
+        let headers = batches.iter().flat_map(headers);
         let next = headers
             .map(|header| header.end_offset())
             .last()

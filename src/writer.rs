@@ -24,6 +24,6 @@ pub use command::{
 };
 pub use error::{JournalError, OffsetsError, ProducerError, PublishError, TopicError};
 pub use handle::{QueueClosed, WriterHandle};
-pub use run::spawn;
+pub use run::{Running, spawn};
 pub use state::{State, StateLimits};
 pub use views::{PartitionView, Views, Watch, WriteState};

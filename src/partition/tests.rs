@@ -35,25 +35,25 @@ fn publish(
     Ok(admission)
 }
 
-fn append(base_offset: u64) -> Result<Admission, AdmitError> {
-    Ok(Admission::Append {
+fn append(base_offset: u64) -> Admission {
+    Admission::Append {
         base_offset: Offset(base_offset),
-    })
+    }
 }
 
 #[test]
 fn offsets_are_dense() {
     let mut state = PartitionState::default();
-    assert_eq!(publish(&mut state, Producer::default(), 3), append(0));
-    assert_eq!(publish(&mut state, Producer::default(), 2), append(3));
+    assert_eq!(publish(&mut state, Producer::default(), 3), Ok(append(0)));
+    assert_eq!(publish(&mut state, Producer::default(), 2), Ok(append(3)));
     assert_eq!(state.log_end, Offset(5));
 }
 
 #[test]
 fn a_batch_sent_again_gets_its_first_offsets() {
     let mut state = PartitionState::default();
-    assert_eq!(publish(&mut state, producer(0, 0), 3), append(0));
-    assert_eq!(publish(&mut state, producer(0, 3), 2), append(3));
+    assert_eq!(publish(&mut state, producer(0, 0), 3), Ok(append(0)));
+    assert_eq!(publish(&mut state, producer(0, 3), 2), Ok(append(3)));
     let again = publish(&mut state, producer(0, 0), 3);
     assert!(
         matches!(again, Ok(Admission::Duplicate(m)) if m.base_offset == Offset(0)),
@@ -87,7 +87,7 @@ fn a_newer_epoch_starts_at_zero_and_fences_the_older() {
         publish(&mut state, producer(1, 3), 1),
         Err(AdmitError::OutOfSequence { .. })
     ));
-    assert_eq!(publish(&mut state, producer(1, 0), 1), append(3));
+    assert_eq!(publish(&mut state, producer(1, 0), 1), Ok(append(3)));
     assert!(matches!(
         publish(&mut state, producer(0, 3), 1),
         Err(AdmitError::Fenced { .. })

@@ -147,18 +147,17 @@ async fn read_or_wait(
     } else {
         timeout(wait, attempt).await.ok()
     };
-    match found {
-        Some(outcome) => outcome,
-        None => {
-            let chunk = reader.read(view, fetch.offset, bytes_max).await?;
-            Ok(chunk.unwrap_or(Chunk {
-                batches: Vec::new(),
-                bytes: 0,
-                records: 0,
-                next: fetch.offset,
-            }))
-        }
+    if let Some(outcome) = found {
+        return outcome;
     }
+    let nothing = Chunk {
+        batches: Vec::new(),
+        bytes: 0,
+        records: 0,
+        next: fetch.offset,
+    };
+    let chunk = reader.read(view, fetch.offset, bytes_max).await?;
+    Ok(chunk.unwrap_or(nothing))
 }
 
 pub(super) fn too_large(bytes: usize, room: usize) -> Refusal {

@@ -22,9 +22,8 @@ const INLINE_CHECK_BYTES_MAX: u32 = 64 * 1024;
 
 /// What pays for a publish until it is answered.
 struct Permits {
-    _request: OwnedSemaphorePermit,
-    _window: OwnedSemaphorePermit,
-    _total: OwnedSemaphorePermit,
+    /// A place among the requests, bytes of the connection's window, bytes of the total.
+    _held: [OwnedSemaphorePermit; 3],
 }
 
 impl Connection {
@@ -120,13 +119,11 @@ impl Connection {
         };
         let bytes = body_bytes + OVERHEAD_BYTES;
         let take = async {
-            let _request = self.request_permit().await?;
-            let _window = acquire(&self.window, bytes).await?;
-            let _total = acquire(&self.shared.in_flight_total, bytes).await?;
+            let request = self.request_permit().await?;
+            let window = acquire(&self.window, bytes).await?;
+            let total = acquire(&self.shared.in_flight_total, bytes).await?;
             Some(Permits {
-                _request,
-                _window,
-                _total,
+                _held: [request, window, total],
             })
         };
         match timeout(Duration::from_millis(patience_ms), take).await {

@@ -17,15 +17,18 @@ use crate::store::{CommitError, Store};
 /// A group is closed when its batches have this many bytes: more does not make a sync cheaper.
 const GROUP_BYTES_TARGET: usize = 4 * 1024 * 1024;
 
+/// A writer that runs.
+pub struct Running {
+    /// The way to it.
+    pub handle: WriterHandle,
+    /// What it has made durable.
+    pub views: Arc<Views>,
+    /// Ends when the last handle is gone, with the outcome of closing the store.
+    pub thread: JoinHandle<Result<(), CommitError>>,
+}
+
 /// Starts the writer on a thread of its own. It ends, closing the store, when every handle is gone.
-pub fn spawn(
-    mut state: State,
-    store: Arc<dyn Store>,
-) -> std::io::Result<(
-    WriterHandle,
-    Arc<Views>,
-    JoinHandle<Result<(), CommitError>>,
-)> {
+pub fn spawn(mut state: State, store: Arc<dyn Store>) -> std::io::Result<Running> {
     state.epoch = store.epoch();
     let offsets = core::mem::take(&mut state.recovered_offsets);
     state.offsets_count = offsets.len() as u64;
@@ -45,7 +48,11 @@ pub fn spawn(
     let thread = std::thread::Builder::new()
         .name("falcon-writer".into())
         .spawn(move || writer.run(commands))?;
-    Ok((handle, views, thread))
+    Ok(Running {
+        handle,
+        views,
+        thread,
+    })
 }
 
 /// An answer that waits for the sync of its group.
@@ -128,34 +135,25 @@ impl Writer {
     }
 
     /// Decides on a command and queues its answer. Returns the bytes it adds to the group.
+    ///
+    /// A full disk stops publishes only: other changes are small and use the reserve.
     fn admit(&mut self, command: Command, room: Result<(), JournalError>) -> usize {
+        let now_ms = clock::now_unix_ms();
+        if self.failed {
+            self.refuse(command);
+            return 0;
+        }
+        let state = &mut self.state;
         match command {
             Command::Publish(publish) => {
                 let bytes = publish.batch.bytes().len();
                 let result = match room {
-                    Ok(()) => {
-                        let now_ms = clock::now_unix_ms();
-                        self.state.publish(publish.partition, publish.batch, now_ms)
-                    }
+                    Ok(()) => state.publish(publish.partition, publish.batch, now_ms),
                     Err(refused) => Err(refused.into()),
                 };
                 self.pending.push(Pending::Publish(publish.answer, result));
                 return bytes;
             }
-            other => self.admit_control(other),
-        }
-        0
-    }
-
-    /// Changes other than publishes: a full disk does not stop them, they use the reserve.
-    fn admit_control(&mut self, command: Command) {
-        let now_ms = clock::now_unix_ms();
-        if self.failed {
-            return self.refuse_control(command);
-        }
-        let state = &mut self.state;
-        match command {
-            Command::Publish(_) => unreachable!("publishes are admitted on their own"),
             Command::CreateTopic(name, partitions, config, answer) => {
                 let result = state.create_topic(name, partitions, &config, now_ms);
                 self.defer(answer, result);
@@ -183,12 +181,18 @@ impl Writer {
             Command::Trim(trims) => state.trim(&trims),
             Command::ExpireProducers(before_ms) => state.expire_producers(before_ms),
         }
+        0
     }
 
-    fn refuse_control(&mut self, command: Command) {
+    /// Refuses a command because the journal had failed.
+    fn refuse(&mut self, command: Command) {
         let stopped = JournalError::Stopped;
         match command {
-            Command::Publish(_) | Command::Trim(_) | Command::ExpireProducers(_) => {}
+            Command::Publish(publish) => {
+                self.pending
+                    .push(Pending::Publish(publish.answer, Err(stopped.into())));
+            }
+            Command::Trim(_) | Command::ExpireProducers(_) => {}
             Command::CreateTopic(.., answer) => self.defer(answer, Err(stopped.into())),
             Command::AlterTopic(_, answer) | Command::DeleteTopic(_, answer) => {
                 self.defer(answer, Err(stopped.into()));

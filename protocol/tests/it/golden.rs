@@ -196,6 +196,7 @@ fn record_batches() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a list of messages")]
 fn topic_messages() {
     control("empty", &Empty {});
     control(
@@ -302,6 +303,7 @@ fn topic_messages() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a list of messages")]
 fn subscription_and_offset_messages() {
     let starts = [
         StartPosition::Earliest,
