@@ -1,0 +1,89 @@
+//! `falcon serve`: a broker until a signal.
+
+use std::io::{self, Write};
+
+use clap::Args;
+use falcon::broker::Broker;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+use super::config::{self, ConfigFlags};
+use super::failure::{CliError, Exit};
+
+/// Arguments of `falcon serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    flags: ConfigFlags,
+}
+
+/// Starts a broker, says so on standard output, and stops it at the first signal.
+pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
+    let loaded = config::load(&args.flags)?;
+    falcon::telemetry::start(&loaded.config.log)
+        .map_err(|error| CliError::failed("log", &error, "correct log.level"))?;
+    let mut signals = Signals::new()
+        .map_err(|error| CliError::failed("signals", &error, "report this as a bug"))?;
+
+    // CANCEL SAFETY: a start that is dropped ends with the process; recovery only repeats itself.
+    let broker = tokio::select! {
+        started = Broker::start(loaded.config) => started.map_err(|error| {
+            CliError::failed("serve", &error, "correct that and start again")
+        })?,
+        name = signals.next() => {
+            warn!(signal = name, "stopped before the start was complete");
+            exit_now();
+        }
+    };
+    announce(&broker);
+
+    let name = signals.next().await;
+    info!(
+        signal = name,
+        "shutting down; a second signal stops at once"
+    );
+    // CANCEL SAFETY: the second signal ends the process, nothing is left half done but what a
+    // crash leaves too.
+    tokio::select! {
+        report = broker.shutdown() => info!(?report, "stopped"),
+        name = signals.next() => {
+            warn!(signal = name, "stopped at once; the next start recovers");
+            exit_now();
+        }
+    }
+    Ok(())
+}
+
+/// The one line on standard output, by which scripts learn that the broker serves, and where.
+fn announce(broker: &Broker) {
+    let mut output = io::stdout().lock();
+    // A reader that went away is no reason to stop serving.
+    let _ = writeln!(output, "falcon ready on {}", broker.address()).and_then(|()| output.flush());
+}
+
+/// Ends the process without waiting for threads, which may hang where the shutdown did.
+fn exit_now() -> ! {
+    std::process::exit(i32::from(Exit::Interrupted.code()))
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// CANCEL SAFETY: `recv` keeps a signal that came before it was awaited.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
