@@ -1,1 +1,4 @@
-//! placeholder
+//! The Falcon event broker.
+
+pub mod io;
+pub mod store;
