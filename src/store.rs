@@ -239,8 +239,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Looks for whole batches from the one that contains `offset`, ending at or before `end`, of
     /// about `bytes_max` bytes (at least one batch), in memory. Never blocks.
-    fn lookup(&self, partition: PartitionId, offset: Offset, end: Offset, bytes_max: usize)
-    -> Lookup;
+    fn lookup(
+        &self,
+        partition: PartitionId,
+        offset: Offset,
+        end: Offset,
+        bytes_max: usize,
+    ) -> Lookup;
 
     /// As [`lookup`](Self::lookup), from memory or the device. Blocks. Checks the stamp and the
     /// checksum of every batch returned.

@@ -156,7 +156,12 @@ impl Appender {
                 return Err(self.poison(error));
             }
             self.synced_seq = self.next_seq;
-            publish(shared, active, self.synced_seq, std::mem::take(&mut self.pending));
+            publish(
+                shared,
+                active,
+                self.synced_seq,
+                std::mem::take(&mut self.pending),
+            );
         }
         Ok(())
     }
@@ -244,4 +249,3 @@ fn publish(shared: &Shared, active: &Active, end_seq: u64, groups: Vec<Pending>)
         info.end_seq = end_seq;
     }
 }
-

@@ -54,6 +54,16 @@ impl Signal {
         locked(&self.wanted).spares.push_back(path);
     }
 
+    /// Makes `path` the only spare, and answers those there were.
+    pub(super) fn put_aside(&self, path: PathBuf) -> VecDeque<PathBuf> {
+        std::mem::replace(&mut locked(&self.wanted).spares, VecDeque::from([path]))
+    }
+
+    /// Undoes [`put_aside`](Self::put_aside).
+    pub(super) fn put_back(&self, spares: VecDeque<PathBuf>) {
+        locked(&self.wanted).spares = spares;
+    }
+
     fn spares(&self) -> usize {
         locked(&self.wanted).spares.len()
     }
@@ -121,7 +131,13 @@ impl Keeper<'_> {
         &mut self,
         work: impl FnOnce(&super::index::TreeIndex) -> Result<(), Arc<sled::Error>>,
     ) -> bool {
-        let Some(tree) = self.shared.index.tree.as_ref().filter(|_| !self.is_tree_broken) else {
+        let Some(tree) = self
+            .shared
+            .index
+            .tree
+            .as_ref()
+            .filter(|_| !self.is_tree_broken)
+        else {
             return false;
         };
         let reason = match catch_unwind(AssertUnwindSafe(|| work(tree))) {

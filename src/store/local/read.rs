@@ -124,11 +124,7 @@ fn finish(taker: Taker, error: ReadError) -> Result<Vec<Bytes>, ReadError> {
     }
 }
 
-fn find(
-    shared: &Shared,
-    partition: PartitionId,
-    from: Offset,
-) -> Result<Option<Place>, ReadError> {
+fn find(shared: &Shared, partition: PartitionId, from: Offset) -> Result<Option<Place>, ReadError> {
     shared
         .index
         .first_from(partition, from)

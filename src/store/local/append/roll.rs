@@ -131,11 +131,7 @@ impl Appender {
     }
 
     /// No prepared segment is there: one that grows while it is written is slower, not wrong.
-    fn grown(
-        &mut self,
-        shared: &Shared,
-        segment: u64,
-    ) -> Result<std::path::PathBuf, CommitError> {
+    fn grown(&mut self, shared: &Shared, segment: u64) -> Result<std::path::PathBuf, CommitError> {
         let path = shared.segments.spare_path(segment);
         match shared.disk.create(&path) {
             Ok(_) => Ok(path),

@@ -38,11 +38,6 @@ impl MemoryIndex {
         self.segments.get(&segment).map_or(0, |held| held.count)
     }
 
-    /// Whether any extent of a segment is held.
-    pub(in crate::store::local) fn holds(&self, segment: u64) -> bool {
-        self.segments.contains_key(&segment)
-    }
-
     /// All extents of a segment, sorted by partition and offset.
     pub(in crate::store::local) fn of_segment(&self, segment: u64) -> Vec<(PartitionId, Place)> {
         let Some(held) = self.segments.get(&segment) else {

@@ -223,7 +223,10 @@ impl TreeIndex {
         }
         let blobs = RealDisk.list(&self.dir.join("blobs")).unwrap_or_default();
         if !blobs.is_empty() {
-            tracing::warn!(count = blobs.len(), "the index spilled into files that are not synced");
+            tracing::warn!(
+                count = blobs.len(),
+                "the index spilled into files that are not synced"
+            );
         }
         Ok(())
     }

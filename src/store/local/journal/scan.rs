@@ -7,6 +7,7 @@
 use bytes::Bytes;
 
 use super::group::{GROUP_HEADER_BYTES, GroupHeader};
+use super::segment::HEADER_BYTES;
 use super::{ALIGN, length};
 use crate::io::{DiskFile, IoError};
 
@@ -147,6 +148,12 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// The header of the first group, if the group is whole.
+    pub(in crate::store::local) fn first_group(&mut self) -> Result<Option<GroupHeader>, IoError> {
+        let first = self.group_at(HEADER_BYTES)?;
+        Ok(first.map(|group| group.header))
+    }
+
     /// Nothing valid follows in a segment whose groups were all durable.
     fn lost_tail(
         &mut self,
@@ -204,7 +211,11 @@ impl<'a> Scan<'a> {
     }
 
     /// The first whole group of this life at or after `from` that comes after `expected`.
-    fn search(&mut self, mut from: u64, expected: Option<u64>) -> Result<Option<Candidate>, IoError> {
+    fn search(
+        &mut self,
+        mut from: u64,
+        expected: Option<u64>,
+    ) -> Result<Option<Candidate>, IoError> {
         while from + GROUP_HEADER_BYTES as u64 <= self.file_bytes {
             let window = self.read(from, WINDOW)?;
             let mut at = 0;

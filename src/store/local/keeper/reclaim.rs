@@ -69,7 +69,10 @@ impl Keeper<'_> {
             disk.remove(&path)?;
             disk.sync_dir(self.shared.segments.dir())?;
         }
-        tracing::debug!(segment, "reclaimed a segment whose records were all trimmed");
+        tracing::debug!(
+            segment,
+            "reclaimed a segment whose records were all trimmed"
+        );
         Ok(())
     }
 

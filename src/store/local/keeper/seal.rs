@@ -36,8 +36,9 @@ impl Keeper<'_> {
                 Ok(seal) => {
                     if let Some(info) = self.shared.segments.infos_mut().get_mut(&segment) {
                         info.seal = Some(seal);
-                        info.file_bytes =
-                            info.file_bytes.max(seal.footer_position + seal.footer_bytes);
+                        info.file_bytes = info
+                            .file_bytes
+                            .max(seal.footer_position + seal.footer_bytes);
                     }
                 }
                 Err(error) => {

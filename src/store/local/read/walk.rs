@@ -215,5 +215,9 @@ pub(super) fn read_extent(
     }
     // An extent that ends early would be looked up again for ever.
     let is_short = position >= end && expected != place.extent.end_offset();
-    if is_short { Err(Anomaly::Mismatch) } else { Ok(()) }
+    if is_short {
+        Err(Anomaly::Mismatch)
+    } else {
+        Ok(())
+    }
 }

@@ -59,11 +59,7 @@ impl Encoder<'_> {
             put_state(&mut buffer, state);
         }
         let entries = runs.len() + self.rows.len() + self.trims.len();
-        self.put_header(
-            &mut buffer,
-            at,
-            entries + usize::from(self.state.is_some()),
-        );
+        self.put_header(&mut buffer, at, entries + usize::from(self.state.is_some()));
         let bytes = buffer.freeze();
         Ok(Encoded { bytes, extents })
     }
