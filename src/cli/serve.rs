@@ -28,7 +28,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
     // CANCEL SAFETY: a start that is dropped ends with the process; recovery only repeats itself.
     let broker = tokio::select! {
         started = Broker::start(loaded.config) => started.map_err(|error| {
-            CliError::failed("serve", &error, "correct that and start again")
+            CliError::failed("serve", &error, "")
         })?,
         name = signals.next() => {
             warn!(signal = name, "stopped before the start was complete");
