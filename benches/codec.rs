@@ -2,7 +2,11 @@
 //!
 //! `cargo bench --bench codec`. The denominator is the machine's own CRC-32 over the same bytes,
 //! measured in the same run.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a bench fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a bench fails by panicking"
+)]
 
 use std::hint::black_box;
 

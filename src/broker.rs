@@ -95,15 +95,19 @@ impl Broker {
         let socket = bind(config.listen).await?;
         let (store, state, recovery) = open(&config).await?;
         store.retain(&state.live_partitions());
-        let writer::Running { handle, views, thread } =
-            writer::spawn(state, Arc::clone(&store) as Arc<dyn Store>).map_err(StartError::Thread)?;
+        let writer::Running {
+            handle,
+            views,
+            thread,
+        } = writer::spawn(state, Arc::clone(&store) as Arc<dyn Store>)
+            .map_err(StartError::Thread)?;
         let shared = Arc::new(Shared {
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
             advertise: config.advertise.clone(),
             cluster: store.identity(),
             epoch: store.epoch(),
-            reader: Reader::new(Arc::clone(&store)),
+            reader: Reader::new(Arc::clone(&store) as Arc<dyn Store>),
             views,
             writer: handle.clone(),
             in_flight_total: crate::server::semaphore(config.limits.in_flight_bytes_total),
@@ -147,15 +151,21 @@ impl Broker {
         info!("shutting down");
         let is_drained = self.listener.drain(self.grace).await;
         if !is_drained {
-            warn!(grace_ms = self.grace.as_millis(), "connections were still busy");
+            warn!(
+                grace_ms = self.grace.as_millis(),
+                "connections were still busy"
+            );
         }
         self.stopping.cancel();
         self.background.close();
         self.background.wait().await;
         let counts = &self.shared.counts;
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let (connections, batches_acked, records_acked) =
-            (load(&counts.connections), load(&counts.batches_acked), load(&counts.records_acked));
+        let (connections, batches_acked, records_acked) = (
+            load(&counts.connections),
+            load(&counts.batches_acked),
+            load(&counts.records_acked),
+        );
         // ORDER: the writer ends when the last handle is gone.
         drop(self.shared);
         drop(self.listener);
@@ -172,8 +182,17 @@ impl Broker {
                 false
             }
         };
-        info!(is_drained, is_clean, connections, batches_acked, records_acked, "stopped");
-        ShutdownReport { is_drained, is_clean, connections, batches_acked, records_acked }
+        info!(
+            is_drained,
+            is_clean, connections, batches_acked, records_acked, "stopped"
+        );
+        ShutdownReport {
+            is_drained,
+            is_clean,
+            connections,
+            batches_acked,
+            records_acked,
+        }
     }
 }
 

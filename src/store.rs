@@ -228,9 +228,10 @@ pub trait Store: Send + Sync + 'static {
     /// Takes a group, atomically and after all earlier ones. It is neither durable nor readable yet.
     fn commit(&self, group: CommitGroup) -> Result<CommitSeq, CommitError>;
 
-    /// Refuses with [`CommitError::Full`] when too little space is left for publishes. Asked before
-    /// a group with batches is put together; groups without may use the reserve.
-    fn check_room(&self) -> Result<(), CommitError>;
+    /// Refuses with [`CommitError::Full`] when too little space is left. Asked before a group is
+    /// put together, because a group once decided on must be committed; groups without batches may
+    /// use the reserve.
+    fn check_room(&self, has_batches: bool) -> Result<(), CommitError>;
 
     /// Blocks until every group up to `seq` survives power loss, and makes them readable.
     fn durable(&self, seq: CommitSeq) -> Result<(), CommitError>;

@@ -35,7 +35,12 @@ impl Housekeeping {
                 return;
             }
             let before_ms = now_ms.saturating_sub(self.producer_expiry_ms);
-            if self.writer.send(Command::ExpireProducers(before_ms)).await.is_err() {
+            if self
+                .writer
+                .send(Command::ExpireProducers(before_ms))
+                .await
+                .is_err()
+            {
                 return;
             }
         }
@@ -47,7 +52,9 @@ impl Housekeeping {
         let mut wanted: Vec<(Arc<PartitionView>, TopicConfig)> = Vec::new();
         for topic in catalog.topics() {
             if topic.config != TopicConfig::default() {
-                let views = topic.partition_ids().filter_map(|id| self.views.partition(id));
+                let views = topic
+                    .partition_ids()
+                    .filter_map(|id| self.views.partition(id));
                 wanted.extend(views.map(|view| (view, topic.config)));
             }
         }
@@ -83,14 +90,20 @@ fn find_trim(
 ) -> Result<Option<Trim>, ReadError> {
     let (log_start, end) = (view.log_start(), view.high_watermark());
     let mut left = view.bytes();
-    let mut trim = Trim { partition: view.id, log_start, bytes_freed: 0 };
-    let oldest_ms = config.retention_age_ms.map(|age| {
-        now_ms.saturating_sub(i64::try_from(age).unwrap_or(i64::MAX))
-    });
+    let mut trim = Trim {
+        partition: view.id,
+        log_start,
+        bytes_freed: 0,
+    };
+    let oldest_ms = config
+        .retention_age_ms
+        .map(|age| now_ms.saturating_sub(i64::try_from(age).unwrap_or(i64::MAX)));
     store.extents(view.id, log_start, &mut |extent: Extent| {
         let is_old = oldest_ms.is_some_and(|oldest| extent.append_time_ms < oldest);
         let rest = left.saturating_sub(u64::from(extent.bytes));
-        let is_over = config.retention_bytes.is_some_and(|kept| rest >= kept && left > kept);
+        let is_over = config
+            .retention_bytes
+            .is_some_and(|kept| rest >= kept && left > kept);
         if !(is_old || is_over) || extent.end_offset() > end {
             return ControlFlow::Break(());
         }

@@ -139,6 +139,10 @@ impl Store for LocalStore {
         locked(&self.appender).commit(&self.shared, &group)
     }
 
+    fn check_room(&self, has_batches: bool) -> Result<(), CommitError> {
+        locked(&self.appender).check_room(&self.shared, has_batches)
+    }
+
     fn durable(&self, seq: CommitSeq) -> Result<(), CommitError> {
         locked(&self.appender).durable(&self.shared, seq)
     }
@@ -191,6 +195,10 @@ impl Store for LocalStore {
 
     fn trim(&self, partition: PartitionId, log_start: Option<Offset>) {
         keeper::trim(&self.shared, partition, log_start);
+    }
+
+    fn retain(&self, live: &[(PartitionId, Offset)]) {
+        keeper::retain(&self.shared, live);
     }
 
     fn damage(&self) -> Vec<Damage> {

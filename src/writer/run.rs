@@ -61,6 +61,13 @@ enum Pending {
     Other(Box<dyn FnOnce(Result<(), JournalError>) + Send>),
 }
 
+/// What a turn may append.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    batches: Result<(), JournalError>,
+    rows: Result<(), JournalError>,
+}
+
 struct Writer {
     state: State,
     store: Arc<dyn Store>,
@@ -79,44 +86,59 @@ impl Writer {
             {
                 bytes += self.admit(next, room);
             }
-            let outcome = self.make_durable(room);
+            let outcome = self.make_durable();
             self.answer(outcome);
         }
         self.close()
     }
 
-    /// Whether this turn may append. A segment that is due to roll gets its snapshot first, before
+    /// What this turn may append. A segment that is due to roll gets its snapshot first, before
     /// this turn changes the state.
-    fn prepare(&mut self) -> Result<(), JournalError> {
-        if self.failed {
-            return Err(JournalError::Stopped);
-        }
-        if self.store.wants_snapshot() {
-            let rows = self.state.rows(&self.views.offsets());
-            match self.store.commit_snapshot(rows) {
-                Ok(_) => {}
-                Err(CommitError::Full {
-                    free_bytes,
-                    floor_bytes,
-                }) => {
-                    return Err(self.full(free_bytes, floor_bytes));
-                }
-                Err(failure) => return Err(self.fail(&failure, JournalError::Stopped)),
-            }
-        }
-        match self.store.check_room() {
+    fn prepare(&mut self) -> Room {
+        let rows = self.check_room(false);
+        let batches = rows.and_then(|()| self.check_room(true));
+        match batches {
             Ok(()) => {
                 if self.views.write_state() == WriteState::Full {
                     info!("space has returned, publishes are accepted again");
                     self.views.set_write_state(WriteState::Accepting);
                 }
-                Ok(())
             }
-            Err(CommitError::Full {
+            // A full device gets no new segment: what little is written goes on in this one.
+            Err(_) => return Room { batches, rows },
+        }
+        if self.store.wants_snapshot() {
+            let snapshot = self.state.rows(&self.views.offsets());
+            if let Err(failure) = self.store.commit_snapshot(snapshot) {
+                let refused = Err(self.refusal(&failure));
+                return Room {
+                    batches: refused,
+                    rows: refused,
+                };
+            }
+        }
+        Room { batches, rows }
+    }
+
+    fn check_room(&mut self, has_batches: bool) -> Result<(), JournalError> {
+        if self.failed {
+            return Err(JournalError::Stopped);
+        }
+        let checked = self.store.check_room(has_batches);
+        checked.map_err(|failure| self.refusal(&failure))
+    }
+
+    /// Why nothing is appended this turn: the device is full, or the journal has failed.
+    fn refusal(&mut self, failure: &CommitError) -> JournalError {
+        match *failure {
+            CommitError::Full {
                 free_bytes,
                 floor_bytes,
-            }) => Err(self.full(free_bytes, floor_bytes)),
-            Err(failure) => Err(self.fail(&failure, JournalError::Stopped)),
+            } => self.full(free_bytes, floor_bytes),
+            CommitError::TooLarge { .. }
+            | CommitError::Failed(_)
+            | CommitError::Stopped
+            | CommitError::Fenced => self.fail(failure, JournalError::Stopped),
         }
     }
 
@@ -136,18 +158,18 @@ impl Writer {
 
     /// Decides on a command and queues its answer. Returns the bytes it adds to the group.
     ///
-    /// A full disk stops publishes only: other changes are small and use the reserve.
-    fn admit(&mut self, command: Command, room: Result<(), JournalError>) -> usize {
+    /// A full disk stops publishes first: other changes are small and use the reserve.
+    fn admit(&mut self, command: Command, room: Room) -> usize {
         let now_ms = clock::now_unix_ms();
-        if self.failed {
-            self.refuse(command);
+        if let Err(refused) = room.rows {
+            self.refuse(command, refused);
             return 0;
         }
         let state = &mut self.state;
         match command {
             Command::Publish(publish) => {
                 let bytes = publish.batch.bytes().len();
-                let result = match room {
+                let result = match room.batches {
                     Ok(()) => state.publish(publish.partition, publish.batch, now_ms),
                     Err(refused) => Err(refused.into()),
                 };
@@ -184,22 +206,21 @@ impl Writer {
         0
     }
 
-    /// Refuses a command because the journal had failed.
-    fn refuse(&mut self, command: Command) {
-        let stopped = JournalError::Stopped;
+    /// Refuses a command before anything is decided.
+    fn refuse(&mut self, command: Command, refused: JournalError) {
         match command {
             Command::Publish(publish) => {
                 self.pending
-                    .push(Pending::Publish(publish.answer, Err(stopped.into())));
+                    .push(Pending::Publish(publish.answer, Err(refused.into())));
             }
             Command::Trim(_) | Command::ExpireProducers(_) => {}
-            Command::CreateTopic(.., answer) => self.defer(answer, Err(stopped.into())),
+            Command::CreateTopic(.., answer) => self.defer(answer, Err(refused.into())),
             Command::AlterTopic(_, answer) | Command::DeleteTopic(_, answer) => {
-                self.defer(answer, Err(stopped.into()));
+                self.defer(answer, Err(refused.into()));
             }
-            Command::InitProducer(_, answer) => self.defer(answer, Err(stopped.into())),
+            Command::InitProducer(_, answer) => self.defer(answer, Err(refused.into())),
             Command::CommitOffsets(_, answer) | Command::DeleteOffsets(.., answer) => {
-                self.defer(answer, Err(stopped.into()));
+                self.defer(answer, Err(refused.into()));
             }
         }
     }
@@ -220,12 +241,16 @@ impl Writer {
     }
 
     /// Appends the group, syncs, publishes what changed.
-    fn make_durable(&mut self, room: Result<(), JournalError>) -> Result<(), JournalError> {
+    fn make_durable(&mut self) -> Result<(), JournalError> {
         self.state.put_trimmed_rows();
         let group = core::mem::take(&mut self.state.group);
         let effects = core::mem::take(&mut self.state.effects);
         if group.is_empty() {
-            return if self.failed { room } else { Ok(()) };
+            return if self.failed {
+                Err(JournalError::Stopped)
+            } else {
+                Ok(())
+            };
         }
         let committed = self
             .store

@@ -19,6 +19,9 @@ use super::{Shared, locked};
 use crate::io::{DiskFile, IoError};
 use crate::store::{CommitError, CommitGroup, CommitSeq, Extent, Row};
 
+/// Bytes that a group of rows alone is taken to need.
+const ROWS_ROOM: u64 = 1 << 20;
+
 /// The segment that groups are appended to.
 #[derive(Debug)]
 pub(super) struct Active {
@@ -77,6 +80,23 @@ impl Appender {
         }
     }
 
+    /// Whether a group may be put together. Rows alone fit into what the active segment already
+    /// occupies, so a full device does not keep anybody from deleting.
+    pub(super) fn check_room(
+        &mut self,
+        shared: &Shared,
+        has_batches: bool,
+    ) -> Result<(), CommitError> {
+        if self.is_stopped {
+            return Err(CommitError::Stopped);
+        }
+        let fits = |active: &Active| active.end.saturating_add(ROWS_ROOM) <= active.file_bytes;
+        if !has_batches && self.active.as_ref().is_some_and(fits) {
+            return Ok(());
+        }
+        self.space.admit(shared, has_batches)
+    }
+
     pub(super) fn commit(
         &mut self,
         shared: &Shared,
@@ -85,7 +105,6 @@ impl Appender {
         if self.is_stopped {
             return Err(CommitError::Stopped);
         }
-        self.space.admit(shared, !group.batches.is_empty())?;
         if self.active.is_none() {
             self.roll(shared, None)?;
         }

@@ -8,7 +8,7 @@ mod reclaim;
 mod seal;
 mod spare;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -151,6 +151,15 @@ impl Keeper<'_> {
             "the index cannot be written, newer segments stay in memory until the next start"
         );
         false
+    }
+}
+
+/// Ends the partitions that are not `live`, and moves the starts of those that are.
+pub(super) fn retain(shared: &Shared, live: &[(PartitionId, Offset)]) {
+    let known: Vec<PartitionId> = locked(&shared.bounds).keys().copied().collect();
+    let live: HashMap<PartitionId, Offset> = live.iter().copied().collect();
+    for partition in known {
+        trim(shared, partition, live.get(&partition).copied());
     }
 }
 
