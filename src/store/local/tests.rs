@@ -98,7 +98,8 @@ impl Bench {
     }
 
     pub(super) fn segment_path(&self, number: u64) -> PathBuf {
-        Path::new("/data/journal").join(format!("{number:016x}.seg"))
+        let journal = self.config.data_dir.join("journal");
+        journal.join(format!("{number:016x}.seg"))
     }
 
     /// Position of `needle` in a file.
@@ -114,9 +115,7 @@ impl Bench {
 pub(super) fn batch(values: &[&[u8]], time_ms: i64) -> Batch {
     let mut builder = BatchBuilder::new(Codec::None, 1 << 20);
     for value in values {
-        builder
-            .push(&Record::new(value.to_vec()), time_ms)
-            .unwrap();
+        builder.push(&Record::new(value.to_vec()), time_ms).unwrap();
     }
     Batch::from_bytes(builder.build(Producer::default()).unwrap()).unwrap()
 }
@@ -164,13 +163,12 @@ pub(super) fn values(
         while !run.is_empty() {
             let batch = Batch::split_from(&mut run).unwrap();
             batch.verify_in(partition).unwrap();
-            let mut at = batch.header().base_offset.0;
-            for record in batch.records().unwrap() {
+            let base = batch.header().base_offset.0;
+            for (at, record) in (base..).zip(batch.records().unwrap()) {
                 let value = record.unwrap().value.unwrap_or_default().to_vec();
                 if at >= offset {
                     values.push((at, value));
                 }
-                at += 1;
             }
         }
     }

@@ -131,7 +131,7 @@ fn list_journal(disk: &dyn Disk, dir: &Path) -> Result<(Vec<u64>, Vec<String>), 
     for name in disk.list(dir)? {
         if let Some(number) = Segments::number_in(&name) {
             segments.push(number);
-        } else if name.starts_with("spare-") && name.ends_with(".seg") {
+        } else if name.starts_with("spare-") {
             spares.push(name);
         }
     }

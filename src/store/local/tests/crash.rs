@@ -4,21 +4,30 @@
 use super::*;
 use proptest::prelude::*;
 
+type Written = (PartitionId, u64, Vec<Vec<u8>>);
+
 /// What was committed, group by group.
 #[derive(Debug, Default, Clone)]
 struct History {
     /// Partition, base offset, values; and the rows as they were afterwards.
-    groups: Vec<(Vec<(PartitionId, u64, Vec<Vec<u8>>)>, Tables)>,
+    groups: Vec<(Vec<Written>, Tables)>,
     durable: usize,
 }
 
 impl History {
     fn tables(&self) -> Tables {
-        self.groups.last().map(|(_, t)| t.clone()).unwrap_or_default()
+        self.groups
+            .last()
+            .map(|(_, t)| t.clone())
+            .unwrap_or_default()
     }
 
     /// Commits a random group; answers its sequence.
-    fn commit(&mut self, store: &LocalStore, random: &mut fastrand::Rng) -> crate::store::CommitSeq {
+    fn commit(
+        &mut self,
+        store: &LocalStore,
+        random: &mut fastrand::Rng,
+    ) -> crate::store::CommitSeq {
         let mut tables = self.tables();
         let mut group = CommitGroup::default();
         let mut written = Vec::new();
@@ -33,13 +42,17 @@ impl History {
                 })
                 .collect();
             let borrowed: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
-            group.batches.push(stamped(partition, base, batch(&borrowed, 5)));
+            group
+                .batches
+                .push(stamped(partition, base, batch(&borrowed, 5)));
             tables.ends.insert(partition, base + count as u64);
             written.push((partition, base, values));
         }
         for _ in 0..random.usize(0..3) {
             let key = vec![random.u8(0..5)];
-            let value = random.bool().then(|| vec![random.u8(..); random.usize(0..50)]);
+            let value = random
+                .bool()
+                .then(|| vec![random.u8(..); random.usize(0..50)]);
             tables.row(Table::Offsets, &key, value.as_deref());
             group.rows.push(Row {
                 table: Table::Offsets,
@@ -60,8 +73,7 @@ impl History {
     /// How many groups survived: the one whose outcome the store shows.
     fn survivors(&self, store: &LocalStore, rows: &Tables) -> usize {
         let bounds = super::super::locked(&store.shared.bounds);
-        let ends: BTreeMap<PartitionId, u64> =
-            bounds.iter().map(|(p, b)| (*p, b.end.0)).collect();
+        let ends: BTreeMap<PartitionId, u64> = bounds.iter().map(|(p, b)| (*p, b.end.0)).collect();
         let fits = |tables: &Tables| tables.ends == ends && tables.rows == rows.rows;
         let states = self.groups.iter().map(|(_, tables)| tables);
         let first = Tables::default();
@@ -69,7 +81,11 @@ impl History {
         (self.durable..states.len())
             .find(|at| fits(states[*at]))
             .unwrap_or_else(|| {
-                panic!("no prefix from {} of {} fits {ends:?}", self.durable, self.groups.len())
+                panic!(
+                    "no prefix from {} of {} fits {ends:?}",
+                    self.durable,
+                    self.groups.len()
+                )
             })
     }
 
@@ -77,7 +93,12 @@ impl History {
         let mut expected: BTreeMap<PartitionId, Vec<(u64, Vec<u8>)>> = BTreeMap::new();
         for (partition, base, values) in self.groups.iter().flat_map(|(w, _)| w) {
             let all = expected.entry(*partition).or_default();
-            all.extend(values.iter().enumerate().map(|(i, v)| (base + i as u64, v.clone())));
+            all.extend(
+                values
+                    .iter()
+                    .enumerate()
+                    .map(|(i, v)| (base + i as u64, v.clone())),
+            );
         }
         for (partition, expected) in expected {
             let end = expected.len() as u64;
@@ -127,6 +148,32 @@ fn lives(seed: u64) {
             drop(store);
             bench.disk = after;
         }
+    }
+}
+
+#[test]
+fn groups_of_a_killed_broker_are_synced_before_they_count() {
+    for seed in 0..20 {
+        let mut bench = Bench::new();
+        bench.config.spare_segments = 0;
+        let (store, ..) = bench.open();
+        let written = batch(&[&[b'w'; 1500]], 5);
+        let group = CommitGroup {
+            batches: vec![stamped(P, 0, written)],
+            rows: Vec::new(),
+        };
+        store.commit(group).unwrap();
+        drop(store);
+        // The machine did not stop: the group is there, and readers are shown it.
+        let (store, _, tables) = bench.open();
+        assert_eq!(tables.ends.get(&P), Some(&1));
+        assert_eq!(values(&store, P, 0, 1).unwrap().len(), 1);
+        let after = bench.disk.crash(seed);
+        drop(store);
+        bench.disk = after;
+        let (_, report, tables) = bench.open();
+        assert_eq!(report.torn_tail, None, "seed {seed}");
+        assert_eq!(tables.ends.get(&P), Some(&1), "seed {seed}");
     }
 }
 

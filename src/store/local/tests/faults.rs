@@ -48,7 +48,10 @@ fn a_failed_write_is_final() {
     let store = quiet(&mut bench);
     append(&store, P, 0, &[b"kept"]);
     bench.disk.fail_write(1, SimFault::Full);
-    assert!(matches!(store.commit(group(1)), Err(CommitError::Failed(_))));
+    assert!(matches!(
+        store.commit(group(1)),
+        Err(CommitError::Failed(_))
+    ));
     assert!(matches!(store.commit(group(1)), Err(CommitError::Stopped)));
     drop(store);
     let (store, report, tables) = bench.open();

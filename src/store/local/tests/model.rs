@@ -15,12 +15,19 @@ struct Log {
 
 impl Log {
     fn end(&self) -> u64 {
-        self.extents.last().map_or(0, |(base, count, _)| base + count)
+        self.extents
+            .last()
+            .map_or(0, |(base, count, _)| base + count)
     }
 
     fn find_time(&self, from: u64, time: i64) -> Option<u64> {
-        let mut after = self.extents.iter().filter(|(base, count, _)| base + count > from);
-        after.find(|(.., max)| *max >= time).map(|(base, ..)| (*base).max(from))
+        let mut after = self
+            .extents
+            .iter()
+            .filter(|(base, count, _)| base + count > from);
+        after
+            .find(|(.., max)| *max >= time)
+            .map(|(base, ..)| (*base).max(from))
     }
 }
 
@@ -31,7 +38,10 @@ fn settle(store: &LocalStore) {
     let step = std::time::Duration::from_millis(2);
     loop {
         store.shared.signal.wake();
-        let newest = store.shared.snapshot_segment.load(std::sync::atomic::Ordering::Acquire);
+        let newest = store
+            .shared
+            .snapshot_segment
+            .load(std::sync::atomic::Ordering::Acquire);
         let is_settled = {
             let bounds = locked(&store.shared.bounds);
             let infos = store.shared.segments.infos();
@@ -69,7 +79,11 @@ fn compare(store: &LocalStore, random: &mut fastrand::Rng, logs: &BTreeMap<Parti
             }
             let time = random.i64(0..120);
             let found = store.find_time(*partition, Offset(from), time).unwrap();
-            assert_eq!(found.map(|o| o.0), log.find_time(from, time), "{from} {time} {log:?}");
+            assert_eq!(
+                found.map(|o| o.0),
+                log.find_time(from, time),
+                "{from} {time} {log:?}"
+            );
             let mut seen = Vec::new();
             store
                 .extents(*partition, Offset(from), &mut |extent| {
@@ -81,13 +95,19 @@ fn compare(store: &LocalStore, random: &mut fastrand::Rng, logs: &BTreeMap<Parti
                     ControlFlow::Continue(())
                 })
                 .unwrap();
-            let expected = log.extents.iter().filter(|(base, count, _)| base + count > from);
+            let expected = log
+                .extents
+                .iter()
+                .filter(|(base, count, _)| base + count > from);
             assert_eq!(seen, expected.copied().collect::<Vec<_>>());
         }
         if log.start > 0 {
             let read = store.read(*partition, Offset(0), Offset(log.end()), 1);
             // Dead records may still be there, while their segment is.
-            assert!(matches!(read, Ok(_) | Err(ReadError::Missing { .. })), "{read:?}");
+            assert!(
+                matches!(read, Ok(_) | Err(ReadError::Missing { .. })),
+                "{read:?}"
+            );
         }
     }
 }
@@ -171,9 +191,16 @@ fn dead_segments_are_reclaimed_and_stay_dead_after_a_restart() {
     store.trim(P, Some(Offset(50)));
     store.trim(Q, None);
     settle(&store);
-    assert!(store.usage().segments < before / 2, "{:?} of {before}", store.usage());
+    assert!(
+        store.usage().segments < before / 2,
+        "{:?} of {before}",
+        store.usage()
+    );
     assert_eq!(values(&store, P, 50, 60).unwrap().len(), 10);
-    assert!(matches!(values(&store, P, 0, 60), Err(ReadError::Missing { .. })));
+    assert!(matches!(
+        values(&store, P, 0, 60),
+        Err(ReadError::Missing { .. })
+    ));
     append(&store, P, 60, &[b"carries the trims"]);
     drop(store);
     let (store, report, _) = bench.open();

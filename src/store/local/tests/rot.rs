@@ -69,7 +69,11 @@ fn a_flipped_bit_after_a_clean_stop_costs_the_batch_it_hit() {
     let (store, _, mut tables) = bench.open();
     fill(&store);
     for group in 0..5 {
-        tables.row(Table::Offsets, format!("key-{group}").as_bytes(), Some(b"v"));
+        tables.row(
+            Table::Offsets,
+            format!("key-{group}").as_bytes(),
+            Some(b"v"),
+        );
     }
     store.close(tables.snapshot()).unwrap();
     drop(store);
@@ -189,7 +193,10 @@ fn an_index_that_is_gone_or_garbage_is_built_again() {
             Some(bytes) => std::fs::write(bench.config.index_dir.join("db"), bytes).unwrap(),
         }
         let (store, report, _) = bench.open();
-        assert!(matches!(report.index, IndexReport::Rebuilt { .. }), "{report:?}");
+        assert!(
+            matches!(report.index, IndexReport::Rebuilt { .. }),
+            "{report:?}"
+        );
         assert_eq!(values(&store, P, 0, 20).unwrap().len(), 20);
     }
 }
