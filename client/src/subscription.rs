@@ -69,7 +69,8 @@ impl Delivered {
 /// A stream of records. Made by [`Client::subscribe`](crate::Client::subscribe).
 ///
 /// Each item is a record, or an error of one partition while the others go on. The stream ends
-/// (`None`) after [`close`](Self::close) or the client's shutdown, and never by itself. What is not
+/// (`None`) after [`close`](Self::close), or after the client's shutdown with the batch that was
+/// being read, and never by itself. What is not
 /// read is not sent: the broker sends at most the buffer and one delivery ahead.
 ///
 /// Dropping it ends the subscription without waiting.
