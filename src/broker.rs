@@ -1,47 +1,252 @@
-//! The broker as a library.
+//! Composition root: lock, recover, start, shut down.
+//!
+//! Owns the order in which the parts start and end. [`Broker`] also serves for embedding a broker in
+//! a program or in its tests:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let broker = falcon::Broker::start(falcon::Config::for_tests(folder.path())).await?;
+//! println!("listening on {}", broker.address());
+//! broker.shutdown().await;
+//! # Ok(()) }
+//! ```
+
+mod housekeeping;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
 
+use crate::clock::Instant;
 use crate::config::{Config, ConfigError};
-
-/// A running broker.
-#[derive(Debug)]
-pub struct Broker {
-    address: SocketAddr,
-}
+use crate::io::RealDisk;
+use crate::reader::Reader;
+use crate::server::{Counts, Listener, Shared};
+use crate::store::local::{LocalConfig, LocalStore, OpenError, RecoveryReport};
+use crate::store::{CommitError, Store};
+use crate::writer::{self, State, StateLimits, WriterHandle};
 
 /// Why a broker did not start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The configuration contradicts itself.
+    /// A setting is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {reason}; choose another address with --listen")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        reason: String,
+    },
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
 }
 
-/// What a shutdown did.
-#[derive(Debug, Default)]
-pub struct ShutdownReport {}
+/// What a broker did, told when it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShutdownReport {
+    /// Whether every connection ended within the grace period.
+    pub is_drained: bool,
+    /// Whether the journal was closed with a clean-stop marker.
+    pub is_clean: bool,
+    /// Connections served.
+    pub connections: u64,
+    /// Batches acknowledged.
+    pub batches_acked: u64,
+    /// Records acknowledged, duplicates not counted.
+    pub records_acked: u64,
+}
+
+/// A running broker. Dropping it without [`shutdown`](Self::shutdown) is like a crash: nothing
+/// acknowledged is lost, and the next start has to look through the journal.
+pub struct Broker {
+    address: SocketAddr,
+    grace: Duration,
+    listener: Listener,
+    shared: Arc<Shared>,
+    writer: JoinHandle<Result<(), CommitError>>,
+    background: TaskTracker,
+    stopping: CancellationToken,
+    recovery: RecoveryReport,
+}
 
 impl Broker {
-    /// Starts a broker.
-    #[expect(clippy::unused_async, reason = "the signature of the real one")]
+    /// Starts a broker: checks the configuration, binds, locks and recovers the data folder, accepts.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         config.check()?;
-        Ok(Self {
+        let started = Instant::now();
+        // ORDER: bind before recovery, so that a port in use is told at once.
+        let socket = bind(config.listen).await?;
+        let (store, state, recovery) = open(&config).await?;
+        store.retain(&state.live_partitions());
+        let writer::Running {
+            handle,
+            views,
+            thread,
+        } = writer::spawn(state, Arc::clone(&store) as Arc<dyn Store>)
+            .map_err(StartError::Thread)?;
+        let shared = Arc::new(Shared {
+            limits: config.limits.clone(),
+            timeouts: config.timeouts.clone(),
+            advertise: config.advertise.clone(),
+            cluster: store.identity(),
+            epoch: store.epoch(),
+            reader: Reader::new(Arc::clone(&store) as Arc<dyn Store>),
+            views,
+            writer: handle.clone(),
+            in_flight_total: crate::server::semaphore(config.limits.in_flight_bytes_total),
+            counts: Counts::default(),
+        });
+        let (background, stopping) = (TaskTracker::new(), CancellationToken::new());
+        start_housekeeping(&background, &stopping, &config, &store, &shared, handle);
+        let bind_error = |error: std::io::Error| StartError::Bind {
             address: config.listen,
+            reason: error.to_string(),
+        };
+        let listener = Listener::start(socket, Arc::clone(&shared)).map_err(bind_error)?;
+        let address = listener.address();
+        info!(%address, data_dir = %config.data_dir.display(), epoch = shared.epoch,
+            millis = started.elapsed().as_millis(), "ready");
+        let grace = Duration::from_millis(config.shutdown_grace_ms);
+        Ok(Self {
+            address,
+            grace,
+            listener,
+            shared,
+            writer: thread,
+            background,
+            stopping,
+            recovery,
         })
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
+    /// The address it listens on; the port is the real one when 0 was asked for.
+    pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Stops it.
-    #[expect(clippy::unused_async, reason = "the signature of the real one")]
-    pub async fn shutdown(self) -> ShutdownReport {
-        ShutdownReport::default()
+    /// What recovery found at the start.
+    pub const fn recovery(&self) -> &RecoveryReport {
+        &self.recovery
     }
+
+    /// Stops: accepts no more, answers what is in flight, closes the journal, releases the lock.
+    pub async fn shutdown(self) -> ShutdownReport {
+        info!("shutting down");
+        let is_drained = self.listener.drain(self.grace).await;
+        if !is_drained {
+            warn!(
+                grace_ms = self.grace.as_millis(),
+                "connections were still busy"
+            );
+        }
+        self.stopping.cancel();
+        self.background.close();
+        self.background.wait().await;
+        let counts = &self.shared.counts;
+        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let (connections, batches_acked, records_acked) = (
+            load(&counts.connections),
+            load(&counts.batches_acked),
+            load(&counts.records_acked),
+        );
+        // ORDER: the writer ends when the last handle is gone.
+        drop(self.shared);
+        drop(self.listener);
+        let writer = self.writer;
+        let closed = tokio::task::spawn_blocking(move || writer.join()).await;
+        let is_clean = match closed {
+            Ok(Ok(Ok(()))) => true,
+            Ok(Ok(Err(failure))) => {
+                error!(%failure, "the journal was not closed cleanly");
+                false
+            }
+            Ok(Err(_)) | Err(_) => {
+                error!("the writer panicked");
+                false
+            }
+        };
+        info!(
+            is_drained,
+            is_clean, connections, batches_acked, records_acked, "stopped"
+        );
+        ShutdownReport {
+            is_drained,
+            is_clean,
+            connections,
+            batches_acked,
+            records_acked,
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let reason = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "the port is in use".to_owned(),
+            _ => error.to_string(),
+        };
+        StartError::Bind { address, reason }
+    })
+}
+
+async fn open(config: &Config) -> Result<(Arc<LocalStore>, State, RecoveryReport), StartError> {
+    let limits = StateLimits {
+        topics_max: u64::from(config.limits.topics_max),
+        partitions_max: u64::from(config.limits.partitions_max),
+        committed_offsets_max: u64::from(config.limits.committed_offsets_max),
+        producers_max: u64::from(config.limits.producers_max),
+    };
+    let storage = LocalConfig {
+        segment_bytes: config.storage.segment_bytes,
+        cache_bytes: usize::try_from(config.storage.cache_bytes).unwrap_or(usize::MAX),
+        free_floor_bytes: config.storage.free_floor_bytes,
+        spare_segments: config.storage.spare_segments as usize,
+        index_open_timeout: Duration::from_millis(config.storage.index_open_timeout_ms),
+        ..LocalConfig::new(config.data_dir.clone())
+    };
+    let opening = tokio::task::spawn_blocking(move || {
+        let mut state = State::new(limits);
+        let opened = LocalStore::open(storage, Arc::new(RealDisk), &mut state);
+        opened.map(|(store, report)| (store, state, report))
+    });
+    match opening.await {
+        Ok(opened) => Ok(opened?),
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+fn start_housekeeping(
+    background: &TaskTracker,
+    stopping: &CancellationToken,
+    config: &Config,
+    store: &Arc<LocalStore>,
+    shared: &Arc<Shared>,
+    writer: WriterHandle,
+) {
+    let keeper = housekeeping::Housekeeping {
+        store: Arc::clone(store) as Arc<dyn Store>,
+        views: Arc::clone(&shared.views),
+        writer,
+        retention_check: Duration::from_millis(config.storage.retention_check_ms),
+        producer_expiry_ms: i64::try_from(config.timeouts.producer_expiry_ms).unwrap_or(i64::MAX),
+    };
+    let stopping = stopping.clone();
+    background.spawn(async move { stopping.run_until_cancelled(keeper.run()).await });
 }

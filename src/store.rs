@@ -228,6 +228,11 @@ pub trait Store: Send + Sync + 'static {
     /// Takes a group, atomically and after all earlier ones. It is neither durable nor readable yet.
     fn commit(&self, group: CommitGroup) -> Result<CommitSeq, CommitError>;
 
+    /// Refuses with [`CommitError::Full`] when too little space is left. Asked before a group is
+    /// put together, because a group once decided on must be committed; groups without batches may
+    /// use the reserve.
+    fn check_room(&self, has_batches: bool) -> Result<(), CommitError>;
+
     /// Blocks until every group up to `seq` survives power loss, and makes them readable.
     fn durable(&self, seq: CommitSeq) -> Result<(), CommitError>;
 
@@ -239,8 +244,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Looks for whole batches from the one that contains `offset`, ending at or before `end`, of
     /// about `bytes_max` bytes (at least one batch), in memory. Never blocks.
-    fn lookup(&self, partition: PartitionId, offset: Offset, end: Offset, bytes_max: usize)
-    -> Lookup;
+    fn lookup(
+        &self,
+        partition: PartitionId,
+        offset: Offset,
+        end: Offset,
+        bytes_max: usize,
+    ) -> Lookup;
 
     /// As [`lookup`](Self::lookup), from memory or the device. Blocks. Checks the stamp and the
     /// checksum of every batch returned.
@@ -272,6 +282,10 @@ pub trait Store: Send + Sync + 'static {
     /// The records before `log_start` are dead and may be reclaimed. The row that says so is
     /// durable. `None`: the whole partition is gone for good.
     fn trim(&self, partition: PartitionId, log_start: Option<Offset>);
+
+    /// All partitions that exist, with their log start offsets: whatever else is stored is dead.
+    /// Called once, after recovery.
+    fn retain(&self, live: &[(PartitionId, Offset)]);
 
     /// Records that cannot be read.
     fn damage(&self) -> Vec<Damage>;

@@ -7,6 +7,7 @@
 //!
 //! Must not know: sockets, and how a connection comes back.
 
+mod advance;
 mod builder;
 mod completion;
 mod intake;

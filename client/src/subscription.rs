@@ -246,6 +246,10 @@ impl Subscription {
             let mut state = lock(&self.shared.state);
             state.consume(current.incarnation, current.drop_rest());
             state.end_partition(partition);
+            if state.has_live_partition() {
+                // The broker would go on sending this one: ask for the others alone.
+                self.shared.restart.notify_one();
+            }
             drop(state);
             self.shared
                 .tell(SubscriptionEvent::PartitionEnded { partition });

@@ -350,13 +350,11 @@ impl Batch {
         self.header.verify_stamp(partition)
     }
 
-    /// Walks all records without keeping them: decompresses to at most the announced size and
-    /// checks layout, count and times. What a broker does before it lets a batch in.
+    /// Walks all records without building them: decompresses to at most the announced size and
+    /// checks layout, count and latest time. What a broker does before it lets a batch in.
     pub fn check_records(&self) -> Result<(), BatchError> {
-        let mut max_timestamp_ms = i64::MIN;
-        for record in self.records()? {
-            max_timestamp_ms = max_timestamp_ms.max(record?.timestamp_ms);
-        }
+        let plain = self.plain_records()?;
+        let max_timestamp_ms = records::check(&plain, &self.header)?;
         if max_timestamp_ms != self.header.max_timestamp_ms {
             return Err(BatchError::Field {
                 field: "latest time",
@@ -377,12 +375,14 @@ impl Batch {
 
     /// The records, in order; decompresses once when the batch is compressed.
     pub fn records(&self) -> Result<Records, BatchError> {
-        let compressed = self.bytes.slice(BATCH_HEADER_BYTES..);
-        let plain = self
-            .header
+        Ok(Records::new(self.plain_records()?, &self.header))
+    }
+
+    fn plain_records(&self) -> Result<Bytes, BatchError> {
+        let stored = self.bytes.slice(BATCH_HEADER_BYTES..);
+        self.header
             .codec
-            .decompress(compressed, self.header.uncompressed_bytes)?;
-        Ok(Records::new(plain, &self.header))
+            .decompress(stored, self.header.uncompressed_bytes)
     }
 
     /// The same batch with a stamp, in a buffer of its own.

@@ -194,9 +194,10 @@ codes! {
 
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Other(number) => write!(f, "error code {number}"),
-            known => f.write_str(known.text()),
+        if let Self::Other(number) = self {
+            write!(f, "error code {number}")
+        } else {
+            f.write_str(self.text())
         }
     }
 }

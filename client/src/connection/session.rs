@@ -239,10 +239,9 @@ impl Session {
 
     fn dispatch_response(&self, kind: Kind, frame: Frame) -> Result<(), LostReason> {
         let is_own = frame.header.correlation == 0;
-        if is_own && matches!(kind, Kind::Hello | Kind::Goodbye) {
-            if let Some(refusal) = Refusal::of(&frame) {
-                return Err(LostReason::Refused(refusal));
-            }
+        let is_about_all = is_own && matches!(kind, Kind::Hello | Kind::Goodbye);
+        if let Some(refusal) = Refusal::of(&frame).filter(|_| is_about_all) {
+            return Err(LostReason::Refused(refusal));
         }
         let routed = lock(&self.routes).answer(frame);
         self.room.notify_waiters();

@@ -133,9 +133,10 @@ impl fmt::Display for LostReason {
 
 impl From<io::Error> for LostReason {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::ClosedByBroker,
-            kind => Self::Io(kind),
+        let kind = error.kind();
+        if kind == io::ErrorKind::UnexpectedEof {
+            return Self::ClosedByBroker;
         }
+        Self::Io(kind)
     }
 }

@@ -170,10 +170,10 @@ impl PublishError {
 
 impl From<Error> for PublishError {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Closed => Self::Closed,
-            other => Self::Client(other),
+        if error == Error::Closed {
+            return Self::Closed;
         }
+        Self::Client(error)
     }
 }
 

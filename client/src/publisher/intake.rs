@@ -234,11 +234,10 @@ impl Intake {
     }
 
     fn mark_ready(&mut self, index: usize) {
-        if let Some(queue) = self.queues.get_mut(index) {
-            if !queue.is_ready {
-                queue.is_ready = true;
-                self.ready.push(index);
-            }
+        let queue = self.queues.get_mut(index);
+        if let Some(queue) = queue.filter(|queue| !queue.is_ready) {
+            queue.is_ready = true;
+            self.ready.push(index);
         }
     }
 

@@ -199,11 +199,11 @@ impl Lane {
         }
         let mut verdict = None;
         for (position, flight) in self.flights.iter_mut().enumerate() {
-            if let Stage::Refused(refusal) = std::mem::replace(&mut flight.stage, Stage::Waiting) {
-                if position == 0 {
-                    verdict = Some((refusal, flight.is_uncertain));
-                }
-            }
+            let stage = std::mem::replace(&mut flight.stage, Stage::Waiting);
+            verdict = match stage {
+                Stage::Refused(refusal) if position == 0 => Some((refusal, flight.is_uncertain)),
+                Stage::Refused(_) | Stage::Waiting | Stage::Sent { .. } => verdict,
+            };
         }
         verdict
     }

@@ -82,7 +82,7 @@ impl Shared {
         waiting
     }
 
-    pub(super) fn succeed(&self, flight: Flight, receipt: BatchReceipt) {
+    pub(super) fn succeed(&self, flight: &Flight, receipt: BatchReceipt) {
         Counters::add(&self.core.counters.acked, u64::from(flight.records));
         self.settle(
             flight.number,
@@ -92,7 +92,7 @@ impl Shared {
         );
     }
 
-    pub(super) fn fail(&self, flight: Flight, error: PublishError) {
+    pub(super) fn fail(&self, flight: &Flight, error: PublishError) {
         Counters::add(&self.core.counters.failed, u64::from(flight.records));
         self.settle(
             flight.number,
@@ -102,7 +102,7 @@ impl Shared {
         );
     }
 
-    pub(super) fn fail_open(&self, batch: OpenBatch, error: PublishError) {
+    pub(super) fn fail_open(&self, batch: &OpenBatch, error: PublishError) {
         let records = u64::from(batch.builder.record_count());
         Counters::add(&self.core.counters.failed, records);
         self.settle(

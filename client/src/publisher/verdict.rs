@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use super::lane::{Hold, Identity};
 use super::pump::{Event, Pump};
 use super::shared::Shared;
+use crate::backoff::Backoff;
 use crate::clock;
 use crate::core::Repeat;
 use crate::error::{Error, PublishError, Refusal};
@@ -41,6 +42,10 @@ pub(super) enum Verdict {
 }
 
 /// What the refusal of a lane's first batch means.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "codes carry their own retry class; only exceptions are named"
+)]
 pub(super) fn judge(
     code: ErrorCode,
     attempts: u32,
@@ -66,11 +71,10 @@ pub(super) fn judge(
             Verdict::AskTopic
         }
         ErrorCode::CorruptBatch if attempts < CORRUPT_ATTEMPTS_MAX => Verdict::Again,
-        other => match (other.retry(), other.outcome()) {
-            (Retry::Never | Retry::Rejoin, _) => Verdict::Fail,
+        _ => match (code.retry(), code.outcome()) {
             (Retry::Backoff, Outcome::NotApplied) => Verdict::Again,
             (Retry::Backoff, Outcome::Unknown) if is_idempotent => Verdict::AgainInDoubt,
-            (Retry::Backoff, Outcome::Unknown) => Verdict::Fail,
+            (Retry::Never | Retry::Rejoin | Retry::Backoff, _) => Verdict::Fail,
         },
     }
 }
@@ -145,7 +149,7 @@ impl Pump {
                     cause: Box::new(error.clone()),
                 },
             };
-            self.shared.fail(flight, error);
+            self.shared.fail(&flight, error);
         }
         if is_idempotent {
             self.renew(index);
@@ -174,7 +178,7 @@ impl Pump {
             let error = PublishError::Client(Error::Answer {
                 operation: "publish",
             });
-            self.shared.fail(flight, error);
+            self.shared.fail(&flight, error);
         }
     }
 
@@ -231,11 +235,11 @@ impl Pump {
     }
 
     /// Lanes that waited for the topic go on, or fail with it.
-    pub(super) fn topic_came(&mut self, meta: Result<TopicMeta, Error>) {
+    pub(super) fn topic_came(&mut self, meta: &Result<TopicMeta, Error>) {
         self.is_topic_asked = false;
         let is_new = matches!(meta, Ok(meta) if meta.id != self.topic.id);
         if let Ok(meta) = meta {
-            self.topic = meta;
+            self.topic = *meta;
             self.grow(meta.partitions);
         }
         for index in 0..self.lanes.len() {
@@ -243,16 +247,13 @@ impl Pump {
                 continue;
             };
             if lane.hold == Hold::Topic {
-                lane.hold = Hold::Flowing;
-                match &meta {
-                    Err(error @ Error::UnknownTopic { .. }) => {
-                        let error = PublishError::Client(error.clone());
-                        self.fail_lane(index, &error);
-                    }
-                    Ok(_) | Err(_) => {
-                        let wait = self.backoffs.get_mut(index).map(|b| b.next_wait());
-                        lane.hold = Hold::Until(clock::deadline_in(wait.unwrap_or_default()));
-                    }
+                if let Err(error @ Error::UnknownTopic { .. }) = meta {
+                    lane.hold = Hold::Flowing;
+                    let error = PublishError::Client(error.clone());
+                    self.fail_lane(index, &error);
+                } else {
+                    let wait = self.backoffs.get_mut(index).map(Backoff::next_wait);
+                    lane.hold = Hold::Until(clock::deadline_in(wait.unwrap_or_default()));
                 }
             }
             if is_new
@@ -290,7 +291,7 @@ impl Pump {
             return;
         };
         for flight in lane.take_all() {
-            self.shared.fail(flight, error.clone());
+            self.shared.fail(&flight, error.clone());
         }
         if self
             .lanes
@@ -313,13 +314,13 @@ impl Pump {
         for flight in flights {
             let is_uncertain = flight.may_be_stored();
             self.shared
-                .fail(flight, PublishError::Fenced { is_uncertain });
+                .fail(&flight, PublishError::Fenced { is_uncertain });
         }
         let waiting = lock(&self.shared.intake).take_all();
         for batch in waiting {
             let is_uncertain = false;
             self.shared
-                .fail_open(batch, PublishError::Fenced { is_uncertain });
+                .fail_open(&batch, PublishError::Fenced { is_uncertain });
         }
     }
 }

@@ -13,6 +13,7 @@ use super::events::SubscriptionEvent;
 use super::shared::{Port, Shared};
 use super::state::Line;
 use crate::backoff::Backoff;
+use crate::clock;
 use crate::connection::StartError;
 use crate::core::start_when_room;
 use crate::error::{Error, Refusal, SubscribeError};
@@ -20,6 +21,8 @@ use crate::sync::lock;
 
 /// How often the number of partitions is looked up.
 const TOPIC_REFRESH: Duration = Duration::from_secs(60);
+/// A subscription that lasted this long begins again without waiting.
+const CALM: Duration = Duration::from_secs(5);
 /// How long the broker may take to answer an Unsubscribe.
 const UNSUBSCRIBE: Duration = Duration::from_secs(5);
 
@@ -67,20 +70,32 @@ pub(super) async fn drive(shared: Arc<Shared>, first: Line) {
 
 async fn keep_open(shared: &Arc<Shared>, first: Line) {
     let mut line = first;
+    let mut backoff = Backoff::default();
     loop {
+        let opened_at = clock::now();
         let cause = watch_line(shared, &line).await;
         match cause {
             Break::Lost => {
                 let reason = line.session.reason();
                 shared.tell(SubscriptionEvent::Disconnected { reason });
             }
-            Break::Restart => unsubscribe(&line).await,
+            Break::Restart => {
+                unsubscribe(&line).await;
+                // A partition that ends again and again must not make a busy loop.
+                if opened_at.elapsed() < CALM {
+                    sleep(backoff.next_wait()).await;
+                } else {
+                    backoff.reset();
+                }
+            }
         }
         line = match reopen(shared, matches!(cause, Break::Lost)).await {
             Ok(next) => next,
             Err(error) => {
                 // The stream does not end by itself, but there is nothing more to do here.
-                end_all(shared, error);
+                if error != SubscribeError::NothingLeft {
+                    end_all(shared, error);
+                }
                 std::future::pending().await
             }
         };
@@ -253,9 +268,8 @@ fn refused(shared: &Shared, refusal: Refusal) -> Next {
         ErrorCode::OffsetOutOfRange | ErrorCode::DamagedRange
     );
     match refusal.code.retry() {
-        Retry::Backoff => Next::Later(refusal.retry_after),
         Retry::Rejoin if refusal.code == ErrorCode::UnknownTopic => Next::Never(deleted(shared)),
-        Retry::Rejoin => Next::Later(refusal.retry_after),
+        Retry::Backoff | Retry::Rejoin => Next::Later(refusal.retry_after),
         Retry::Never if is_about_position => {
             let partition = refusal.partition;
             let (error, is_restart) = shared.end_partition(partition, refusal.clone());

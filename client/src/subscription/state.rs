@@ -62,6 +62,8 @@ pub(super) struct State {
     account: Account,
     buffer_bytes: u64,
     inbox: VecDeque<Item>,
+    /// Partitions the broker has ended in this incarnation.
+    endings: usize,
     waker: Option<Waker>,
     fatal: Option<SubscribeError>,
     pub(super) is_closed: bool,
@@ -79,6 +81,7 @@ impl State {
             account: Account::default(),
             buffer_bytes,
             inbox: VecDeque::new(),
+            endings: 0,
             waker: None,
             fatal: None,
             is_closed: false,
@@ -99,6 +102,7 @@ impl State {
     pub(super) fn begin(&mut self) -> (u64, Vec<PartitionStart>, u64) {
         self.incarnation += 1;
         self.line = None;
+        self.endings = 0;
         self.inbox.retain(|item| matches!(item, Item::Error(_)));
         self.account = Account {
             granted: self.buffer_bytes,
@@ -169,9 +173,10 @@ impl State {
             }
             Incoming::Ended { partition, refusal } => {
                 // LIMIT: a partition ends once; more of these than partitions would be a flood.
-                if self.inbox.len() > self.partitions.len() + self.buffer_bytes as usize / 80 {
+                if self.endings > self.partitions.len() {
                     return Err("it ends partitions again and again");
                 }
+                self.endings += 1;
                 Item::Ended { partition, refusal }
             }
         };

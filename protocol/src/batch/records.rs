@@ -142,3 +142,58 @@ fn read_headers(from: &mut Bytes) -> Result<Vec<Header>, WireError> {
     }
     Ok(headers)
 }
+
+/// Walks the records of a batch without building any; returns the latest time.
+pub(super) fn check(mut plain: &[u8], header: &BatchHeader) -> Result<i64, BatchError> {
+    let mut max_timestamp_ms = i64::MIN;
+    for index in 0..header.record_count {
+        let delta =
+            skip_record(&mut plain).map_err(|source| BatchError::Record { index, source })?;
+        let timestamp_ms = header.base_timestamp_ms.saturating_add(delta);
+        max_timestamp_ms = max_timestamp_ms.max(timestamp_ms);
+    }
+    let index = header.record_count;
+    expect_end(&plain).map_err(|source| BatchError::Record { index, source })?;
+    Ok(max_timestamp_ms)
+}
+
+/// Passes over one record; returns its time delta.
+fn skip_record(from: &mut &[u8]) -> Result<i64, WireError> {
+    let delta = unzigzag(read_varint(from, "timestamp")?);
+    for field in ["key", "value"] {
+        let length = read_varint(from, field)?;
+        skip(from, length.saturating_sub(1), field)?;
+    }
+    let headers = read_varint(from, "header count")?;
+    if headers > limits::RECORD_HEADERS_MAX as u64 {
+        return Err(WireError::Invalid {
+            field: "header count",
+        });
+    }
+    for _ in 0..headers {
+        let length = read_varint(from, "header name")?;
+        if length > limits::HEADER_NAME_BYTES_MAX as u64 {
+            return Err(WireError::Invalid {
+                field: "header name",
+            });
+        }
+        let name = skip(from, length, "header name")?;
+        if core::str::from_utf8(name).is_err() {
+            return Err(WireError::Invalid {
+                field: "header name",
+            });
+        }
+        let length = read_varint(from, "header value")?;
+        skip(from, length, "header value")?;
+    }
+    Ok(delta)
+}
+
+fn skip<'a>(from: &mut &'a [u8], length: u64, field: &'static str) -> Result<&'a [u8], WireError> {
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let (skipped, rest) = from
+        .split_at_checked(length)
+        .ok_or(WireError::Truncated { field })?;
+    *from = rest;
+    Ok(skipped)
+}

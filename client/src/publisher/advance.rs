@@ -1,0 +1,202 @@
+//! One step of a lane: judge what was refused, expire what is late, take what waits, send.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use falcon_protocol::Partition;
+use falcon_protocol::ids::PartitionId;
+use falcon_protocol::message::{PUBLISH_HEADER_BYTES, PublishHeader};
+use futures_util::FutureExt;
+use tokio::time::Instant;
+
+use super::intake::OpenBatch;
+use super::lane::{Flight, Hold, Lane, Stage};
+use super::pump::{Event, Pump};
+use crate::clock;
+use crate::connection::StartError;
+use crate::error::PublishError;
+use crate::sync::lock;
+
+impl Pump {
+    /// Does what can be done in a lane: judge, expire, take, send. `has_returned` says that an
+    /// answer just came, which lets the open batch leave.
+    pub(super) fn advance(&mut self, index: usize, has_returned: bool) {
+        self.release(index);
+        self.judge(index);
+        self.expire(index);
+        self.fill(index, has_returned);
+        self.send(index);
+        self.note_due(index);
+    }
+
+    /// A wait that is over holds no longer.
+    fn release(&mut self, index: usize) {
+        let now = clock::now();
+        let lane = self.lanes.get_mut(index);
+        if let Some(lane) = lane.filter(|l| matches!(l.hold, Hold::Until(at) if at <= now)) {
+            lane.hold = Hold::Flowing;
+        }
+    }
+
+    fn expire(&mut self, index: usize) {
+        let now = clock::now();
+        while let Some(lane) = self.lanes.get(index) {
+            let Some(front) = lane.front().filter(|front| front.deadline <= now) else {
+                return;
+            };
+            let error = PublishError::DeliveryTimeout {
+                after: self.shared.delivery_timeout,
+                last: self.trouble(lane),
+                is_uncertain: front.may_be_stored(),
+            };
+            self.fail_front(index, &error);
+        }
+        self.expire_waiting(index, now);
+    }
+
+    /// What waits in the intake of a lane that cannot take it has a deadline too.
+    fn expire_waiting(&mut self, index: usize, now: Instant) {
+        let after = self.shared.delivery_timeout;
+        let Some(lane) = self.lanes.get(index).filter(|lane| !lane.has_room()) else {
+            return;
+        };
+        let mut expired = Vec::new();
+        {
+            let mut intake = lock(&self.shared.intake);
+            while intake.oldest(index).is_some_and(|at| at + after <= now) {
+                expired.extend(intake.take_batch(index, |_, _| true));
+            }
+        }
+        for batch in expired {
+            let error = PublishError::DeliveryTimeout {
+                after,
+                last: self.trouble(lane),
+                is_uncertain: false,
+            };
+            self.shared.fail_open(&batch, error);
+        }
+    }
+
+    fn trouble(&self, lane: &Lane) -> String {
+        let down = || self.shared.core.link.down_reason();
+        let trouble = lane.last_trouble.clone();
+        trouble.unwrap_or_else(|| match down() {
+            Some(reason) => format!("no connection: {reason}"),
+            None => "no answer".to_owned(),
+        })
+    }
+
+    /// Takes batches from the intake while there is room for them in flight.
+    fn fill(&mut self, index: usize, mut has_returned: bool) {
+        let linger = self.shared.linger;
+        let now = clock::now();
+        loop {
+            let Some(lane) = self.lanes.get_mut(index).filter(|lane| lane.has_room()) else {
+                return;
+            };
+            let is_idle = lane.is_empty() || has_returned;
+            let batch = {
+                let mut intake = lock(&self.shared.intake);
+                let flush_below = intake.flush_below;
+                let is_closing = intake.closed.is_some();
+                intake.take_batch(index, |number, opened_at| {
+                    let lingered = opened_at + linger <= now;
+                    is_idle && (lingered || number < flush_below || is_closing)
+                })
+            };
+            has_returned = false;
+            let Some(batch) = batch else { return };
+            if let Some(flight) = into_flight(lane, batch, self.shared.delivery_timeout) {
+                lane.push(flight);
+            }
+        }
+    }
+
+    /// Sends what may be sent, in order.
+    fn send(&mut self, index: usize) {
+        let Some(session) = &self.session else { return };
+        let number_of_session = session.number();
+        let Some(lane) = self.lanes.get_mut(index) else {
+            return;
+        };
+        let partition = Partition(u32::try_from(index).unwrap_or(u32::MAX));
+        let header = PublishHeader {
+            partition: PartitionId {
+                topic: self.topic.id,
+                partition,
+            },
+            timeout_ms: 0,
+        };
+        let mut front = BytesMut::with_capacity(PUBLISH_HEADER_BYTES);
+        header.encode(&mut front);
+        while let Some(flight) = lane.next_to_send(number_of_session) {
+            let answer = match session.start_publish(&front, &flight.bytes) {
+                Ok(answer) => answer,
+                Err(StartError::Busy) => {
+                    self.is_blocked = true;
+                    return;
+                }
+                Err(StartError::Ended) => return,
+            };
+            flight.stage = Stage::Sent {
+                session: number_of_session,
+            };
+            flight.attempts += 1;
+            let number = flight.number;
+            let session = Arc::clone(session);
+            let event = async move {
+                let answer = answer.await.map_err(|_| session.reason());
+                Event::Answered {
+                    lane: index,
+                    number,
+                    session: number_of_session,
+                    answer,
+                }
+            };
+            self.events.push(event.boxed());
+        }
+    }
+
+    /// Remembers when the lane needs a turn although nothing happens.
+    fn note_due(&mut self, index: usize) {
+        let Some(lane) = self.lanes.get(index) else {
+            return;
+        };
+        if let Hold::Until(at) = lane.hold {
+            self.due = self.due.min(at);
+        }
+        if let Some(front) = lane.front() {
+            self.due = self.due.min(front.deadline);
+        } else if let Some(opened_at) = lock(&self.shared.intake).oldest(index) {
+            let wait = if lane.has_room() {
+                self.shared.linger
+            } else {
+                self.shared.delivery_timeout
+            };
+            self.due = self.due.min(opened_at + wait);
+        }
+    }
+}
+
+/// Lays a batch out under the lane's identity.
+fn into_flight(
+    lane: &mut Lane,
+    mut batch: OpenBatch,
+    delivery_timeout: Duration,
+) -> Option<Flight> {
+    let records = batch.builder.record_count();
+    let producer = lane.assign(records);
+    let bytes = batch.builder.build(producer)?;
+    Some(Flight {
+        number: batch.number,
+        bytes,
+        records,
+        completion: batch.completion,
+        window_bytes: batch.window_bytes,
+        deadline: batch.opened_at + delivery_timeout,
+        stage: Stage::Waiting,
+        is_uncertain: false,
+        attempts: 0,
+    })
+}

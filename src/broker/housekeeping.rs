@@ -1,0 +1,116 @@
+//! What is done from time to time: retention, forgetting idle publishers.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use falcon_protocol::message::TopicConfig;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::store::{Extent, ReadError, Store};
+use crate::writer::{Command, PartitionView, Trim, Views, WriteState, WriterHandle};
+
+pub(super) struct Housekeeping {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) views: Arc<Views>,
+    pub(super) writer: WriterHandle,
+    pub(super) retention_check: Duration,
+    pub(super) producer_expiry_ms: i64,
+}
+
+impl Housekeeping {
+    pub(super) async fn run(self) {
+        let mut ticks = interval(self.retention_check);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if self.views.write_state() == WriteState::Stopped {
+                continue;
+            }
+            let now_ms = clock::now_unix_ms();
+            let trims = self.find_trims(now_ms).await;
+            if !trims.is_empty() && self.writer.send(Command::Trim(trims)).await.is_err() {
+                return;
+            }
+            let before_ms = now_ms.saturating_sub(self.producer_expiry_ms);
+            if self
+                .writer
+                .send(Command::ExpireProducers(before_ms))
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Looks through the oldest extents of every partition with a retention setting.
+    async fn find_trims(&self, now_ms: i64) -> Vec<Trim> {
+        let catalog = self.views.catalog();
+        let mut wanted: Vec<(Arc<PartitionView>, TopicConfig)> = Vec::new();
+        for topic in catalog.topics() {
+            if topic.config != TopicConfig::default() {
+                let views = topic
+                    .partition_ids()
+                    .filter_map(|id| self.views.partition(id));
+                wanted.extend(views.map(|view| (view, topic.config)));
+            }
+        }
+        if wanted.is_empty() {
+            return Vec::new();
+        }
+        let store = Arc::clone(&self.store);
+        let search = tokio::task::spawn_blocking(move || {
+            let found = wanted.iter().filter_map(|(view, config)| {
+                find_trim(store.as_ref(), view, *config, now_ms).unwrap_or_else(|error| {
+                    warn!(partition = %view.id, %error, "retention could not look at a partition");
+                    None
+                })
+            });
+            found.collect::<Vec<Trim>>()
+        });
+        let trims = search.await.unwrap_or_default();
+        for trim in &trims {
+            info!(partition = %trim.partition, log_start = %trim.log_start,
+                bytes = trim.bytes_freed, "retention trims");
+        }
+        trims
+    }
+}
+
+/// How much of a partition may go. By age: extents whose newest batch is too old. By size: the
+/// oldest extents, as long as what stays is at least the size kept.
+fn find_trim(
+    store: &dyn Store,
+    view: &PartitionView,
+    config: TopicConfig,
+    now_ms: i64,
+) -> Result<Option<Trim>, ReadError> {
+    let (log_start, end) = (view.log_start(), view.high_watermark());
+    let mut left = view.bytes();
+    let mut trim = Trim {
+        partition: view.id,
+        log_start,
+        bytes_freed: 0,
+    };
+    let oldest_ms = config
+        .retention_age_ms
+        .map(|age| now_ms.saturating_sub(i64::try_from(age).unwrap_or(i64::MAX)));
+    store.extents(view.id, log_start, &mut |extent: Extent| {
+        let is_old = oldest_ms.is_some_and(|oldest| extent.append_time_ms < oldest);
+        let rest = left.saturating_sub(u64::from(extent.bytes));
+        let is_over = config
+            .retention_bytes
+            .is_some_and(|kept| rest >= kept && left > kept);
+        if !(is_old || is_over) || extent.end_offset() > end {
+            return ControlFlow::Break(());
+        }
+        left = rest;
+        trim.log_start = extent.end_offset();
+        trim.bytes_freed += u64::from(extent.bytes);
+        ControlFlow::Continue(())
+    })?;
+    Ok((trim.log_start > log_start).then_some(trim))
+}

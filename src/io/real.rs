@@ -1,0 +1,162 @@
+//! The operating system's file system.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the io door that the ban on direct file calls points to"
+)]
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Disk, DiskFile, DiskLock, IoError};
+
+/// The file system of the operating system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealDisk;
+
+impl RealDisk {
+    /// Removes a folder with all that is in it; none is fine too.
+    pub fn remove_tree(&self, path: &Path) -> Result<(), IoError> {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(IoError::new("remove folder", path, error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RealFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl RealFile {
+    fn error(&self, operation: &'static str) -> impl FnOnce(std::io::Error) -> IoError {
+        let path = self.path.clone();
+        move |source| IoError {
+            operation,
+            path,
+            source,
+        }
+    }
+}
+
+impl DiskFile for RealFile {
+    fn read_at(&self, position: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
+        let mut done = 0;
+        while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, position + done as u64) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.error("read")(error)),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, position: u64, bytes: &[u8]) -> Result<(), IoError> {
+        self.file
+            .write_all_at(bytes, position)
+            .map_err(self.error("write"))
+    }
+
+    fn sync_data(&self) -> Result<(), IoError> {
+        self.file.sync_data().map_err(self.error("sync"))
+    }
+
+    fn len_bytes(&self) -> Result<u64, IoError> {
+        let metadata = self.file.metadata().map_err(self.error("look at"))?;
+        Ok(metadata.len())
+    }
+
+    fn set_len(&self, bytes: u64) -> Result<(), IoError> {
+        self.file.set_len(bytes).map_err(self.error("resize"))
+    }
+}
+
+#[derive(Debug)]
+struct RealLock {
+    _file: File,
+}
+
+impl DiskLock for RealLock {}
+
+fn at(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> IoError {
+    move |source| IoError::new(operation, path, source)
+}
+
+impl Disk for RealDisk {
+    fn create_dir_all(&self, path: &Path) -> Result<(), IoError> {
+        fs::create_dir_all(path).map_err(at("create folder", path))
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<String>, IoError> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir).map_err(at("list", dir))? {
+            let entry = entry.map_err(at("list", dir))?;
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn open(&self, path: &Path) -> Result<Arc<dyn DiskFile>, IoError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(at("open", path))?;
+        let path = path.to_path_buf();
+        Ok(Arc::new(RealFile { file, path }))
+    }
+
+    fn create(&self, path: &Path) -> Result<Arc<dyn DiskFile>, IoError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)
+            .map_err(at("create", path))?;
+        let path = path.to_path_buf();
+        Ok(Arc::new(RealFile { file, path }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
+        fs::rename(from, to).map_err(at("rename", from))
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), IoError> {
+        fs::remove_file(path).map_err(at("remove", path))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<(), IoError> {
+        let folder = File::open(dir).map_err(at("open", dir))?;
+        folder.sync_all().map_err(at("sync", dir))
+    }
+
+    fn free_bytes(&self, path: &Path) -> Result<u64, IoError> {
+        let stat = rustix::fs::statvfs(path)
+            .map_err(std::io::Error::from)
+            .map_err(at("measure", path))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn lock(&self, path: &Path) -> Result<Option<Box<dyn DiskLock>>, IoError> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(at("open", path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(RealLock { _file: file }))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(at("lock", path)(error)),
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! A file system in memory that loses power on demand.
+//!
+//! Bytes written and not yet synced are kept apart, per sector of 512 bytes, with every version a
+//! sector had since its last sync: [`SimDisk::crash`] picks one of them, or the synced one, for each
+//! sector by itself. Names created, changed or removed since the last `sync_dir` survive up to a
+//! random point in their order, as in a journaling file system.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Disk, DiskFile, DiskLock, IoError};
+
+const SECTOR: usize = 512;
+const ERRNO_IO: i32 = 5;
+const ERRNO_FULL: i32 = 28;
+
+/// How an operation fails on demand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SimFault {
+    /// The device reports an error (`EIO`).
+    Device,
+    /// The device is full (`ENOSPC`).
+    Full,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Content {
+    synced: Vec<u8>,
+    now: Vec<u8>,
+    /// Every version of a sector since the last sync.
+    unsynced: BTreeMap<usize, Vec<Vec<u8>>>,
+}
+
+#[derive(Debug, Clone)]
+enum NameChange {
+    Put(PathBuf, u64),
+    Rename(PathBuf, PathBuf),
+    Remove(PathBuf),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    contents: BTreeMap<u64, Content>,
+    names: BTreeMap<PathBuf, u64>,
+    names_synced: BTreeMap<PathBuf, u64>,
+    /// In order, each with its folder.
+    names_unsynced: Vec<(PathBuf, NameChange)>,
+    dirs: BTreeSet<PathBuf>,
+    locked: BTreeSet<PathBuf>,
+    free_bytes: Option<u64>,
+    writes: u64,
+    syncs: u64,
+    fail_write: Option<(u64, SimFault)>,
+    fail_sync: Option<(u64, SimFault)>,
+}
+
+/// A file system in memory; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+fn apply(names: &mut BTreeMap<PathBuf, u64>, change: &NameChange) {
+    match change {
+        NameChange::Put(path, id) => {
+            names.insert(path.clone(), *id);
+        }
+        NameChange::Rename(from, to) => {
+            if let Some(id) = names.remove(from) {
+                names.insert(to.clone(), id);
+            }
+        }
+        NameChange::Remove(path) => {
+            names.remove(path);
+        }
+    }
+}
+
+impl SimDisk {
+    /// An empty disk.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The disk as it may be found after a power cut now; this one is not changed.
+    #[must_use]
+    pub fn crash(&self, seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let state = self.state();
+        let mut names = state.names_synced.clone();
+        let survivors = random.usize(0..=state.names_unsynced.len());
+        for (_, change) in state.names_unsynced.iter().take(survivors) {
+            apply(&mut names, change);
+        }
+        let mut after = State {
+            names_synced: names.clone(),
+            dirs: state.dirs.clone(),
+            free_bytes: state.free_bytes,
+            ..State::default()
+        };
+        for id in names.values() {
+            if let Some(content) = state.contents.get(id) {
+                after.contents.insert(*id, content.crash(&mut random));
+            }
+        }
+        after.names = names;
+        Self {
+            state: Arc::new(Mutex::new(after)),
+        }
+    }
+
+    /// Makes the `n`-th write from now (1 is the next) fail, after half of it was taken.
+    pub fn fail_write(&self, n: u64, fault: SimFault) {
+        let mut state = self.state();
+        state.fail_write = Some((state.writes + n, fault));
+    }
+
+    /// Makes the `n`-th `sync_data` from now (1 is the next) fail.
+    pub fn fail_sync(&self, n: u64, fault: SimFault) {
+        let mut state = self.state();
+        state.fail_sync = Some((state.syncs + n, fault));
+    }
+
+    /// What [`Disk::free_bytes`] answers from now on.
+    pub fn set_free_bytes(&self, bytes: u64) {
+        self.state().free_bytes = Some(bytes);
+    }
+
+    /// Flips one bit; answers whether there is such a byte.
+    pub fn flip_bit(&self, path: &Path, position: u64, bit: u8) -> bool {
+        let mut state = self.state();
+        let Some(id) = state.names.get(path).copied() else {
+            return false;
+        };
+        let (Some(content), Ok(position)) =
+            (state.contents.get_mut(&id), usize::try_from(position))
+        else {
+            return false;
+        };
+        for bytes in [&mut content.synced, &mut content.now] {
+            if let Some(byte) = bytes.get_mut(position) {
+                *byte ^= 1 << (bit & 7);
+            }
+        }
+        position < content.now.len()
+    }
+
+    /// Paths of all files, sorted.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.state().names.keys().cloned().collect()
+    }
+
+    /// How many writes were asked for.
+    pub fn writes(&self) -> u64 {
+        self.state().writes
+    }
+
+    /// How many times `sync_data` was asked for.
+    pub fn syncs(&self) -> u64 {
+        self.state().syncs
+    }
+
+    fn change_name(&self, path: &Path, change: NameChange) {
+        let dir = path.parent().unwrap_or(Path::new("")).to_path_buf();
+        let mut state = self.state();
+        apply(&mut state.names, &change);
+        state.names_unsynced.push((dir, change));
+    }
+
+    fn file(&self, path: &Path, id: u64) -> Arc<dyn DiskFile> {
+        Arc::new(SimFile {
+            disk: self.clone(),
+            path: path.to_path_buf(),
+            id,
+        })
+    }
+}
+
+impl Content {
+    fn write(&mut self, position: usize, bytes: &[u8]) {
+        let end = position + bytes.len();
+        if self.now.len() < end {
+            self.now.resize(end, 0);
+        }
+        if let Some(to) = self.now.get_mut(position..end) {
+            to.copy_from_slice(bytes);
+        }
+        if bytes.is_empty() {
+            return;
+        }
+        for sector in position / SECTOR..=(end - 1) / SECTOR {
+            let image = self
+                .now
+                .chunks(SECTOR)
+                .nth(sector)
+                .unwrap_or_default()
+                .to_vec();
+            self.unsynced.entry(sector).or_default().push(image);
+        }
+    }
+
+    fn sync(&mut self) {
+        self.synced.resize(self.now.len(), 0);
+        for sector in std::mem::take(&mut self.unsynced).into_keys() {
+            let range = sector * SECTOR..self.now.len().min((sector + 1) * SECTOR);
+            if let (Some(to), Some(from)) =
+                (self.synced.get_mut(range.clone()), self.now.get(range))
+            {
+                to.copy_from_slice(from);
+            }
+        }
+    }
+
+    fn crash(&self, random: &mut fastrand::Rng) -> Self {
+        let mut bytes = self.synced.clone();
+        if random.bool() {
+            bytes.resize(self.now.len(), 0);
+        }
+        for (sector, versions) in &self.unsynced {
+            let Some(image) = versions.get(random.usize(0..=versions.len())) else {
+                continue;
+            };
+            let from = sector * SECTOR;
+            if let Some(to) = bytes.get_mut(from..) {
+                for (to, from) in to.iter_mut().zip(image) {
+                    *to = *from;
+                }
+            }
+        }
+        Self {
+            synced: bytes.clone(),
+            now: bytes,
+            unsynced: BTreeMap::new(),
+        }
+    }
+}
+
+impl SimFault {
+    fn error(self) -> io::Error {
+        io::Error::from_raw_os_error(match self {
+            Self::Device => ERRNO_IO,
+            Self::Full => ERRNO_FULL,
+        })
+    }
+}
+
+fn not_found(operation: &'static str, path: &Path) -> IoError {
+    IoError::new(operation, path, io::ErrorKind::NotFound.into())
+}
+
+#[derive(Debug)]
+struct SimFile {
+    disk: SimDisk,
+    path: PathBuf,
+    id: u64,
+}
+
+impl SimFile {
+    fn position(position: u64) -> usize {
+        usize::try_from(position).unwrap_or(usize::MAX)
+    }
+}
+
+impl DiskFile for SimFile {
+    fn read_at(&self, position: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
+        let state = self.disk.state();
+        let bytes = state
+            .contents
+            .get(&self.id)
+            .and_then(|content| content.now.get(Self::position(position)..))
+            .unwrap_or_default();
+        let read = bytes.len().min(buffer.len());
+        for (to, from) in buffer.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        Ok(read)
+    }
+
+    fn write_at(&self, position: u64, bytes: &[u8]) -> Result<(), IoError> {
+        let mut state = self.disk.state();
+        state.writes += 1;
+        let fault = state.fail_write.filter(|(at, _)| *at == state.writes);
+        let taken = match fault {
+            Some(_) => bytes.get(..bytes.len() / 2).unwrap_or_default(),
+            None => bytes,
+        };
+        if let Some(content) = state.contents.get_mut(&self.id) {
+            content.write(Self::position(position), taken);
+        }
+        match fault {
+            Some((_, fault)) => Err(IoError::new("write", &self.path, fault.error())),
+            None => Ok(()),
+        }
+    }
+
+    fn sync_data(&self) -> Result<(), IoError> {
+        let mut state = self.disk.state();
+        state.syncs += 1;
+        if let Some((_, fault)) = state.fail_sync.filter(|(at, _)| *at == state.syncs) {
+            return Err(IoError::new("sync", &self.path, fault.error()));
+        }
+        if let Some(content) = state.contents.get_mut(&self.id) {
+            content.sync();
+        }
+        Ok(())
+    }
+
+    fn len_bytes(&self) -> Result<u64, IoError> {
+        let state = self.disk.state();
+        Ok(state
+            .contents
+            .get(&self.id)
+            .map_or(0, |content| content.now.len() as u64))
+    }
+
+    fn set_len(&self, bytes: u64) -> Result<(), IoError> {
+        let mut state = self.disk.state();
+        if let Some(content) = state.contents.get_mut(&self.id) {
+            content.now.resize(Self::position(bytes), 0);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct SimLock {
+    disk: SimDisk,
+    path: PathBuf,
+}
+
+impl DiskLock for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        self.disk.state().locked.remove(&self.path);
+    }
+}
+
+impl Disk for SimDisk {
+    fn create_dir_all(&self, path: &Path) -> Result<(), IoError> {
+        self.state().dirs.insert(path.to_path_buf());
+        Ok(())
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<String>, IoError> {
+        let state = self.state();
+        if !state.dirs.contains(dir) {
+            return Err(not_found("list", dir));
+        }
+        let name = |path: &PathBuf| {
+            (path.parent() == Some(dir))
+                .then(|| path.file_name().map(|n| n.to_string_lossy().into_owned()))
+                .flatten()
+        };
+        let mut names: Vec<String> = state.names.keys().filter_map(name).collect();
+        names.extend(state.dirs.iter().filter_map(name));
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn open(&self, path: &Path) -> Result<Arc<dyn DiskFile>, IoError> {
+        let id = self.state().names.get(path).copied();
+        let id = id.ok_or_else(|| not_found("open", path))?;
+        Ok(self.file(path, id))
+    }
+
+    fn create(&self, path: &Path) -> Result<Arc<dyn DiskFile>, IoError> {
+        let id = {
+            let mut state = self.state();
+            let id = state.contents.keys().next_back().map_or(1, |last| last + 1);
+            state.contents.insert(id, Content::default());
+            id
+        };
+        self.change_name(path, NameChange::Put(path.to_path_buf(), id));
+        Ok(self.file(path, id))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
+        if !self.state().names.contains_key(from) {
+            return Err(not_found("rename", from));
+        }
+        self.change_name(to, NameChange::Rename(from.to_path_buf(), to.to_path_buf()));
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), IoError> {
+        if !self.state().names.contains_key(path) {
+            return Err(not_found("remove", path));
+        }
+        self.change_name(path, NameChange::Remove(path.to_path_buf()));
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<(), IoError> {
+        let mut state = self.state();
+        let (synced, rest) = std::mem::take(&mut state.names_unsynced)
+            .into_iter()
+            .partition::<Vec<_>, _>(|(of, _)| of == dir);
+        state.names_unsynced = rest;
+        for (_, change) in &synced {
+            apply(&mut state.names_synced, change);
+        }
+        Ok(())
+    }
+
+    fn free_bytes(&self, _path: &Path) -> Result<u64, IoError> {
+        Ok(self.state().free_bytes.unwrap_or(1 << 40))
+    }
+
+    fn lock(&self, path: &Path) -> Result<Option<Box<dyn DiskLock>>, IoError> {
+        if !self.state().names.contains_key(path) {
+            self.create(path)?;
+        }
+        if !self.state().locked.insert(path.to_path_buf()) {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(SimLock {
+            disk: self.clone(),
+            path: path.to_path_buf(),
+        })))
+    }
+}

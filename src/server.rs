@@ -1,0 +1,75 @@
+//! TCP: accept, connections, requests.
+//!
+//! Owns the listener, one read and one write task per connection, flow control, timeouts, and the
+//! only map from errors to codes. Promises: bounded memory per connection and in all; a peer
+//! that misbehaves is told why in one frame and closed, others do not notice; shutdown answers
+//! what is in flight. Must not know: how records are stored, what a segment is.
+
+mod connection;
+mod fetch;
+mod frames;
+mod handshake;
+mod listener;
+mod offsets;
+mod outbox;
+mod publish;
+mod refusal;
+mod requests;
+mod subscribe;
+mod topics;
+mod write;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Semaphore;
+
+use crate::config::{Limits, Timeouts};
+use crate::reader::Reader;
+use crate::writer::{Views, WriterHandle};
+
+pub(crate) use connection::semaphore;
+pub use listener::Listener;
+
+/// What all connections share.
+pub struct Shared {
+    /// What bounds memory.
+    pub limits: Limits,
+    /// What bounds waiting.
+    pub timeouts: Timeouts,
+    /// Address that clients are told, if not the one they connected to.
+    pub advertise: Option<String>,
+    /// Identity of the data.
+    pub cluster: String,
+    /// The owner's epoch.
+    pub epoch: u32,
+    /// Reads.
+    pub reader: Reader,
+    /// What is durable.
+    pub views: Arc<Views>,
+    /// Changes.
+    pub writer: WriterHandle,
+    /// Bytes of unanswered publishes that all connections together may hold.
+    pub in_flight_total: Arc<Semaphore>,
+    /// What happened so far.
+    pub counts: Counts,
+}
+
+/// Counters since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Connections accepted.
+    pub connections: AtomicU64,
+    /// Batches acknowledged.
+    pub batches_acked: AtomicU64,
+    /// Records acknowledged, duplicates not counted.
+    pub records_acked: AtomicU64,
+    /// Requests refused and connections ended for a reason.
+    pub refusals: AtomicU64,
+}
+
+impl Counts {
+    fn add(counter: &AtomicU64, more: u64) -> u64 {
+        counter.fetch_add(more, Ordering::Relaxed) + more
+    }
+}

@@ -1,0 +1,328 @@
+//! One connection: handshake, read loop, end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use falcon_protocol::limits::{CONTROL_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX};
+use falcon_protocol::{ErrorCode, Frame, FrameHeader, Kind};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use super::frames::{FrameReader, ReadError};
+use super::handshake::{self, HandshakeError};
+use super::outbox::{Delivery, Outbox};
+use super::refusal::Refusal;
+use super::subscribe::SubscriptionHandle;
+use super::write::{self, Pace};
+use super::{Counts, Shared};
+
+/// Deliveries that may wait for the write task; their bytes are bounded by the budget.
+const DELIVERIES_MAX: usize = 64;
+/// Bytes read after the last word, so that the peer gets to read it.
+const DRAIN_BYTES_MAX: usize = 1024 * 1024;
+const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
+const HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
+    Connection: close\r\nContent-Length: 106\r\n\r\n\
+    This port speaks Falcon's binary protocol, not HTTP; use the falcon command or a Falcon client library. \r\n";
+
+/// The state of one connection that its request handlers use.
+pub(super) struct Connection {
+    pub(super) id: u64,
+    pub(super) shared: Arc<Shared>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) deliveries: mpsc::Sender<Delivery>,
+    /// Bytes of unanswered publishes.
+    pub(super) window: Arc<Semaphore>,
+    /// Unanswered requests.
+    pub(super) requests: Arc<Semaphore>,
+    /// Bytes read for subscribers and not yet written.
+    pub(super) delivery_budget: Arc<Semaphore>,
+    pub(super) subscriptions: HashMap<u32, SubscriptionHandle>,
+    /// Tasks of this connection.
+    pub(super) tasks: TaskTracker,
+    /// Ends them.
+    pub(super) token: CancellationToken,
+    pub(super) frame_bytes_max: u32,
+    /// How the client reaches this broker.
+    pub(super) address: String,
+}
+
+/// Why the read loop ended.
+enum End {
+    /// The peer is gone: nothing to say.
+    Gone(ReadError),
+    /// Said with a last frame.
+    Refused(Refusal),
+    /// The peer said goodbye with this correlation.
+    Goodbye(u32),
+    /// The broker is shutting down.
+    Draining,
+}
+
+/// Serves a socket until it ends. `draining` asks it to end after what is in flight; `permit`
+/// is its place among the connections.
+pub(super) async fn serve(
+    socket: TcpStream,
+    shared: Arc<Shared>,
+    draining: CancellationToken,
+    permit: OwnedSemaphorePermit,
+) {
+    let id = Counts::add(&shared.counts.connections, 1);
+    let peer = socket
+        .peer_addr()
+        .map_or_else(|_| "unknown".into(), |peer| peer.to_string());
+    let local = socket
+        .local_addr()
+        .map_or_else(|_| "unknown".into(), |local| local.to_string());
+    let _ignored = socket.set_nodelay(true);
+    let (read, mut write) = socket.into_split();
+    let idle = Duration::from_millis(shared.timeouts.idle_ms);
+    let stall = Duration::from_millis(shared.timeouts.stall_ms);
+    let mut frames = FrameReader::new(read, HANDSHAKE_FRAME_BYTES_MAX, idle, stall);
+    let agreed = match handshake::run(&mut frames, &shared, id).await {
+        Ok(agreed) => agreed,
+        Err(failure) => {
+            let last = explain(&shared, id, &peer, failure);
+            say_and_close(&mut frames, &mut write, &last).await;
+            return;
+        }
+    };
+    info!(connection = id, peer, client = agreed.client, "connected");
+    frames.body_bytes_max = agreed.frame_bytes_max;
+    let outbox = Arc::new(Outbox::default());
+    outbox.push(&agreed.answer);
+    let (deliveries, delivery_queue) = mpsc::channel(DELIVERIES_MAX);
+    let tasks = TaskTracker::new();
+    let pace = Pace {
+        heartbeat: Duration::from_millis(shared.timeouts.heartbeat_ms),
+        stall,
+    };
+    let writing = tasks.spawn(write::run(write, Arc::clone(&outbox), delivery_queue, pace));
+    let mut connection = Connection {
+        id,
+        window: semaphore(shared.limits.in_flight_bytes_per_connection),
+        requests: semaphore(u64::from(shared.limits.requests_in_flight_per_connection)),
+        delivery_budget: semaphore(shared.limits.delivery_bytes_per_connection),
+        address: shared.advertise.clone().unwrap_or(local),
+        frame_bytes_max: agreed.frame_bytes_max,
+        shared,
+        outbox,
+        deliveries,
+        subscriptions: HashMap::new(),
+        tasks,
+        token: CancellationToken::new(),
+    };
+    let end = connection.read(&mut frames, &draining).await;
+    connection.end(end, &mut frames, writing).await;
+    drop(permit);
+}
+
+pub(crate) fn semaphore(permits: u64) -> Arc<Semaphore> {
+    let permits = usize::try_from(permits).unwrap_or(usize::MAX);
+    Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)))
+}
+
+impl Connection {
+    async fn read(&mut self, frames: &mut FrameReader, draining: &CancellationToken) -> End {
+        loop {
+            self.outbox.room().await;
+            // CANCEL SAFETY: `header` keeps what it has read; the tokens hold nothing.
+            let header = tokio::select! {
+                biased;
+                () = draining.cancelled() => return End::Draining,
+                () = self.token.cancelled() => return End::Gone(ReadError::Closed),
+                header = frames.header() => header,
+            };
+            let outcome = match header {
+                Ok(header) => self.request(frames, header).await,
+                Err(error) => Err(explain_read(error)),
+            };
+            match outcome {
+                Ok(None) => {}
+                Ok(Some(goodbye)) => return End::Goodbye(goodbye),
+                Err(end) => return end,
+            }
+        }
+    }
+
+    /// Reads the body and handles the request; the correlation of a goodbye ends the loop.
+    async fn request(
+        &mut self,
+        frames: &mut FrameReader,
+        header: FrameHeader,
+    ) -> Result<Option<u32>, End> {
+        let body_bytes = header.body_bytes as usize;
+        let Some(kind) = Kind::from_number(header.kind) else {
+            frames.skip(body_bytes).await.map_err(explain_read)?;
+            let text = format!("request kind {} is not known to this broker", header.kind);
+            let refusal = Refusal::new(ErrorCode::UnknownRequest, text);
+            let code = refusal.code;
+            self.count_refusal();
+            // The kind is echoed by number, so that a newer client recognises its request.
+            let mut frame =
+                Frame::refusal(Kind::Goodbye, header.correlation, code, refusal.encode());
+            frame.header.kind = header.kind;
+            self.outbox.push(&frame);
+            return Ok(None);
+        };
+        if header.is_response {
+            frames.skip(body_bytes).await.map_err(explain_read)?;
+            return Ok(None);
+        }
+        if kind == Kind::Publish {
+            self.publish(frames, header).await.map_err(explain_read)?;
+            return Ok(None);
+        }
+        if body_bytes > CONTROL_BYTES_MAX {
+            let text = format!(
+                "a {} request of {body_bytes} bytes is too large",
+                kind.name()
+            );
+            return Err(End::Refused(Refusal::new(ErrorCode::FrameTooLarge, text)));
+        }
+        let body = frames.body(body_bytes).await.map_err(explain_read)?;
+        if kind == Kind::Goodbye {
+            return Ok(Some(header.correlation));
+        }
+        self.control(kind, header.correlation, body).await;
+        Ok(None)
+    }
+
+    /// A place among the requests in flight; waiting for it stops reading.
+    pub(super) async fn request_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.requests).acquire_owned().await.ok()
+    }
+
+    pub(super) fn refuse(&self, kind: Kind, correlation: u32, refusal: &Refusal) {
+        self.count_refusal();
+        debug!(
+            connection = self.id,
+            kind = kind.name(),
+            code = refusal.code.name(),
+            text = refusal.body.text,
+            "refused"
+        );
+        self.outbox.refuse(kind, correlation, refusal);
+    }
+
+    pub(super) fn count_refusal(&self) {
+        Counts::add(&self.shared.counts.refusals, 1);
+    }
+
+    async fn end(
+        mut self,
+        end: End,
+        frames: &mut FrameReader,
+        writing: tokio::task::JoinHandle<Result<(), write::WriteError>>,
+    ) {
+        let id = self.id;
+        match end {
+            End::Gone(reason) => info!(connection = id, %reason, "disconnected"),
+            End::Goodbye(correlation) => {
+                self.finish_requests().await;
+                self.outbox
+                    .answer(Kind::Goodbye, correlation, bytes::Bytes::new());
+                info!(connection = id, reason = "goodbye", "disconnected");
+            }
+            End::Draining => {
+                self.outbox
+                    .push(&Frame::request(Kind::Draining, 0, bytes::Bytes::new()));
+                self.finish_requests().await;
+                let refusal = Refusal::of(ErrorCode::Draining).retry_later();
+                self.outbox.refuse(Kind::Goodbye, 0, &refusal);
+                info!(connection = id, reason = "shutdown", "disconnected");
+            }
+            End::Refused(refusal) => {
+                self.count_refusal();
+                warn!(
+                    connection = id,
+                    code = refusal.code.name(),
+                    reason = refusal.body.text,
+                    "disconnected"
+                );
+                self.outbox.refuse(Kind::Goodbye, 0, &refusal);
+            }
+        }
+        self.token.cancel();
+        self.subscriptions.clear();
+        self.outbox.finish();
+        self.tasks.close();
+        let _drained = timeout(DRAIN_PATIENCE, frames.drain(DRAIN_BYTES_MAX)).await;
+        if let Ok(Err(reason)) = writing.await {
+            debug!(connection = id, %reason, "the last words were not delivered");
+        }
+        self.tasks.wait().await;
+    }
+
+    /// Waits until every request in flight is answered.
+    async fn finish_requests(&self) {
+        let all = self.shared.limits.requests_in_flight_per_connection;
+        let _all = self.requests.acquire_many(all).await;
+    }
+}
+
+fn explain_read(error: ReadError) -> End {
+    let text = error.to_string();
+    match error {
+        ReadError::Frame(frame) => End::Refused(frame.into()),
+        ReadError::Idle(_) => End::Refused(Refusal::new(ErrorCode::IdleTimeout, text)),
+        ReadError::Stalled(_) => End::Refused(Refusal::new(ErrorCode::StallTimeout, text)),
+        gone @ (ReadError::Closed | ReadError::Cut | ReadError::Broken(_)) => End::Gone(gone),
+    }
+}
+
+/// Logs a failed handshake and says what the peer is told.
+fn explain(shared: &Shared, id: u64, peer: &str, failure: HandshakeError) -> Vec<u8> {
+    Counts::add(&shared.counts.refusals, 1);
+    match failure {
+        HandshakeError::Gone(reason) => {
+            debug!(connection = id, peer, %reason, "left before the handshake");
+            Vec::new()
+        }
+        HandshakeError::Http => {
+            warn!(
+                connection = id,
+                peer, "an HTTP request came to the broker's port"
+            );
+            HTTP_ANSWER.to_vec()
+        }
+        HandshakeError::Refused {
+            correlation,
+            refusal,
+        } => {
+            warn!(
+                connection = id,
+                peer,
+                code = refusal.code.name(),
+                reason = refusal.body.text,
+                "the handshake was refused"
+            );
+            let body = refusal.encode();
+            Frame::refusal(Kind::Hello, correlation, refusal.code, body)
+                .to_bytes()
+                .to_vec()
+        }
+    }
+}
+
+pub(super) async fn say_and_close(
+    frames: &mut FrameReader,
+    write: &mut tokio::net::tcp::OwnedWriteHalf,
+    last: &[u8],
+) {
+    let say = async {
+        if !last.is_empty() {
+            write.write_all(last).await?;
+        }
+        write.shutdown().await
+    };
+    if let Ok(Ok(())) = timeout(DRAIN_PATIENCE, say).await {
+        let _drained = timeout(DRAIN_PATIENCE, frames.drain(DRAIN_BYTES_MAX)).await;
+    }
+}

@@ -1,0 +1,189 @@
+//! Reading once, and looking offsets up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use falcon_protocol::limits::{FETCH_WAIT_MS_MAX, OFFSETS_ENTRIES_MAX};
+use falcon_protocol::message::{
+    self, DELIVER_HEADER_BYTES, Delivery as DeliveryBody, Fetch, ListOffsets, ListedOffset,
+};
+use falcon_protocol::{ErrorCode, FRAME_HEADER_BYTES, FrameHeader, Kind, PartitionId};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::connection::Connection;
+use super::outbox::Delivery;
+use super::refusal::Refusal;
+use crate::reader::{Chunk, ReadFailure, Reader};
+use crate::writer::PartitionView;
+
+impl Connection {
+    pub(super) fn partition(&self, id: PartitionId) -> Result<Arc<PartitionView>, Refusal> {
+        self.shared.views.partition(id).ok_or_else(|| {
+            if self.shared.views.has_topic(id.topic) {
+                let text = format!("the topic has no partition {}", id.partition);
+                Refusal::new(ErrorCode::UnknownPartition, text).partition(id.partition)
+            } else {
+                let text = format!("no topic has the number {}; was it deleted?", id.topic);
+                Refusal::new(ErrorCode::UnknownTopic, text)
+            }
+        })
+    }
+
+    pub(super) async fn fetch(&self, correlation: u32, body: &[u8]) -> Result<(), Refusal> {
+        let fetch = Fetch::decode(body)?;
+        let view = self.partition(fetch.partition)?;
+        let request = self.request_permit().await;
+        let budget = self.shared.limits.delivery_bytes_per_connection;
+        let frame_room = self.frame_bytes_max as usize - DELIVER_HEADER_BYTES;
+        let bytes_max = (fetch.bytes_max as usize)
+            .min(frame_room)
+            .min(usize::try_from(budget).unwrap_or(usize::MAX));
+        let (reader, outbox) = (self.shared.reader.clone(), Arc::clone(&self.outbox));
+        let (deliveries, budget) = (self.deliveries.clone(), Arc::clone(&self.delivery_budget));
+        let token = self.token.clone();
+        let work = async move {
+            let permits = u32::try_from(bytes_max.max(1)).unwrap_or(u32::MAX);
+            let permit = budget.acquire_many_owned(permits).await.ok();
+            let chunk = read_or_wait(&reader, &view, &fetch, bytes_max).await;
+            let refusal = match chunk {
+                Ok(chunk) if chunk.bytes <= frame_room => {
+                    let head = head(Kind::Fetch, correlation, &view, &chunk);
+                    let _closed = deliveries
+                        .send(Delivery {
+                            head,
+                            batches: chunk.batches,
+                            permit,
+                            request,
+                        })
+                        .await;
+                    return;
+                }
+                Ok(chunk) => too_large(chunk.bytes, frame_room),
+                Err(failure) => Refusal::from(failure).partition(view.id.partition),
+            };
+            outbox.refuse(Kind::Fetch, correlation, &refusal);
+        };
+        self.tasks.spawn(async move {
+            let _cancelled = token.run_until_cancelled(work).await;
+        });
+        Ok(())
+    }
+
+    pub(super) async fn list_offsets(&self, correlation: u32, body: &[u8]) -> Result<(), Refusal> {
+        let request: ListOffsets = message::decode(body)?;
+        if request.queries.is_empty() || request.queries.len() > OFFSETS_ENTRIES_MAX {
+            let text = format!("1 to {OFFSETS_ENTRIES_MAX} offsets can be looked up at a time");
+            return Err(Refusal::new(ErrorCode::MalformedRequest, text));
+        }
+        let topic = request.topic_id;
+        let views = request.queries.iter().map(|query| {
+            self.partition(PartitionId {
+                topic,
+                partition: query.partition,
+            })
+        });
+        let views = views.collect::<Result<Vec<_>, _>>()?;
+        let permit = self.request_permit().await;
+        let (reader, outbox) = (self.shared.reader.clone(), Arc::clone(&self.outbox));
+        let token = self.token.clone();
+        let work = async move {
+            let mut rows = Vec::with_capacity(views.len());
+            for (view, query) in views.iter().zip(&request.queries) {
+                match reader.resolve(view, query.at).await {
+                    Ok(offset) => rows.push(listed(view, offset)),
+                    Err(failure) => {
+                        let refusal = Refusal::from(failure).partition(query.partition);
+                        outbox.refuse(Kind::ListOffsets, correlation, &refusal);
+                        return;
+                    }
+                }
+            }
+            match message::encode(&rows) {
+                Ok(body) => outbox.answer(Kind::ListOffsets, correlation, body),
+                Err(error) => {
+                    outbox.refuse(Kind::ListOffsets, correlation, &Refusal::from(error));
+                }
+            }
+            drop(permit);
+        };
+        self.tasks.spawn(async move {
+            let _cancelled = token.run_until_cancelled(work).await;
+        });
+        Ok(())
+    }
+}
+
+fn listed(view: &PartitionView, offset: falcon_protocol::Offset) -> ListedOffset {
+    ListedOffset {
+        partition: view.id.partition,
+        offset,
+        log_start: view.log_start(),
+        high_watermark: view.high_watermark(),
+    }
+}
+
+/// Reads; when there is nothing yet, waits for it as long as the request allows.
+async fn read_or_wait(
+    reader: &Reader,
+    view: &Arc<PartitionView>,
+    fetch: &Fetch,
+    bytes_max: usize,
+) -> Result<Chunk, ReadFailure> {
+    let changed = Arc::new(Notify::new());
+    let _watch = view.watch(&changed);
+    let wait = Duration::from_millis(u64::from(fetch.wait_ms.min(FETCH_WAIT_MS_MAX)));
+    let attempt = async {
+        loop {
+            if let Some(chunk) = reader.read(view, fetch.offset, bytes_max).await? {
+                return Ok(chunk);
+            }
+            changed.notified().await;
+        }
+    };
+    let found = if wait.is_zero() {
+        None
+    } else {
+        timeout(wait, attempt).await.ok()
+    };
+    if let Some(outcome) = found {
+        return outcome;
+    }
+    let nothing = Chunk {
+        batches: Vec::new(),
+        bytes: 0,
+        records: 0,
+        next: fetch.offset,
+    };
+    let chunk = reader.read(view, fetch.offset, bytes_max).await?;
+    Ok(chunk.unwrap_or(nothing))
+}
+
+pub(super) fn too_large(bytes: usize, room: usize) -> Refusal {
+    let text = format!(
+        "a stored batch of {bytes} bytes does not fit into the client's frames of {room} bytes"
+    );
+    Refusal::new(ErrorCode::FrameTooLarge, text).range(room as u64, 0)
+}
+
+/// Frame header and delivery header in front of a chunk's batches.
+pub(super) fn head(kind: Kind, correlation: u32, view: &PartitionView, chunk: &Chunk) -> Bytes {
+    let mut head = BytesMut::with_capacity(FRAME_HEADER_BYTES + DELIVER_HEADER_BYTES);
+    let header = FrameHeader {
+        body_bytes: u32::try_from(DELIVER_HEADER_BYTES + chunk.bytes).unwrap_or(u32::MAX),
+        kind: kind.number(),
+        is_response: kind == Kind::Fetch,
+        status: 0,
+        correlation,
+    };
+    header.encode(&mut head);
+    let body = DeliveryBody {
+        partition: view.id.partition,
+        log_start: view.log_start(),
+        high_watermark: view.high_watermark(),
+        batches: Bytes::new(),
+    };
+    body.encode_header(&mut head);
+    head.freeze()
+}

@@ -1,0 +1,163 @@
+//! Reading frames from a socket.
+//!
+//! A body larger than [`COPY_BYTES_MAX`] is a slice of the read buffer; a smaller one is copied, so that
+//! a small batch that waits for its sync does not keep a large buffer alive.
+
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use falcon_protocol::{FRAME_HEADER_BYTES, FrameError, FrameHeader};
+use thiserror::Error;
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::time::timeout;
+
+const READ_BYTES: usize = 64 * 1024;
+const COPY_BYTES_MAX: usize = 8 * 1024;
+
+/// Why no frame could be read.
+#[derive(Debug, Error)]
+pub(super) enum ReadError {
+    /// The peer closed between frames.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// The peer closed inside a frame.
+    #[error("the peer closed the connection inside a frame")]
+    Cut,
+    /// Nothing came for too long.
+    #[error("nothing came from the peer for {} ms", .0.as_millis())]
+    Idle(Duration),
+    /// A frame stood still for too long.
+    #[error("the peer stopped inside a frame for {} ms", .0.as_millis())]
+    Stalled(Duration),
+    /// A header that is refused.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(std::io::Error),
+}
+
+/// A socket and what was read ahead from it.
+pub(super) struct FrameReader {
+    socket: OwnedReadHalf,
+    buffer: BytesMut,
+    /// Largest body accepted.
+    pub(super) body_bytes_max: u32,
+    /// Patience between frames.
+    pub(super) idle: Duration,
+    /// Patience inside a frame.
+    pub(super) stall: Duration,
+}
+
+impl FrameReader {
+    pub(super) fn new(
+        socket: OwnedReadHalf,
+        body_bytes_max: u32,
+        idle: Duration,
+        stall: Duration,
+    ) -> Self {
+        Self {
+            socket,
+            buffer: BytesMut::new(),
+            body_bytes_max,
+            idle,
+            stall,
+        }
+    }
+
+    /// Reads the next header.
+    ///
+    /// CANCEL SAFETY: what was read stays in the buffer; call again.
+    pub(super) async fn header(&mut self) -> Result<FrameHeader, ReadError> {
+        loop {
+            if let Some(bytes) = self.buffer.first_chunk::<FRAME_HEADER_BYTES>() {
+                let header = FrameHeader::decode(bytes, self.body_bytes_max)?;
+                self.buffer.advance(FRAME_HEADER_BYTES);
+                return Ok(header);
+            }
+            self.more(READ_BYTES).await?;
+        }
+    }
+
+    /// The next `bytes` bytes of the body, still in the buffer.
+    pub(super) async fn peek(&mut self, bytes: usize) -> Result<&[u8], ReadError> {
+        self.fill(bytes).await?;
+        Ok(self.buffer.get(..bytes).unwrap_or_default())
+    }
+
+    /// Takes a body of `bytes` bytes. Call only when its memory is paid for.
+    pub(super) async fn body(&mut self, bytes: usize) -> Result<Bytes, ReadError> {
+        self.fill(bytes).await?;
+        if bytes <= COPY_BYTES_MAX {
+            let body = Bytes::copy_from_slice(self.buffer.get(..bytes).unwrap_or_default());
+            self.buffer.advance(bytes);
+            return Ok(body);
+        }
+        Ok(self.buffer.split_to(bytes).freeze())
+    }
+
+    /// Passes over a body without keeping it.
+    pub(super) async fn skip(&mut self, mut bytes: usize) -> Result<(), ReadError> {
+        while bytes > 0 {
+            if self.buffer.is_empty() {
+                self.in_frame(READ_BYTES).await?;
+            }
+            let step = bytes.min(self.buffer.len());
+            self.buffer.advance(step);
+            bytes -= step;
+        }
+        Ok(())
+    }
+
+    async fn fill(&mut self, bytes: usize) -> Result<(), ReadError> {
+        while self.buffer.len() < bytes {
+            self.in_frame((bytes - self.buffer.len()).max(READ_BYTES))
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn in_frame(&mut self, room: usize) -> Result<(), ReadError> {
+        let (idle, stall) = (self.idle, self.stall);
+        self.idle = stall;
+        let read = self.more(room).await;
+        self.idle = idle;
+        read.map_err(|error| match error {
+            ReadError::Closed => ReadError::Cut,
+            ReadError::Idle(patience) => ReadError::Stalled(patience),
+            other @ (ReadError::Cut
+            | ReadError::Stalled(_)
+            | ReadError::Frame(_)
+            | ReadError::Broken(_)) => other,
+        })
+    }
+
+    async fn more(&mut self, room: usize) -> Result<(), ReadError> {
+        self.buffer.reserve(room);
+        let is_inside = !self.buffer.is_empty();
+        let patience = if is_inside { self.stall } else { self.idle };
+        match timeout(patience, self.socket.read_buf(&mut self.buffer)).await {
+            Err(_) if is_inside => Err(ReadError::Stalled(patience)),
+            Err(_) => Err(ReadError::Idle(patience)),
+            Ok(Err(error)) => Err(ReadError::Broken(error)),
+            Ok(Ok(0)) if is_inside => Err(ReadError::Cut),
+            Ok(Ok(0)) => Err(ReadError::Closed),
+            Ok(Ok(_)) => Ok(()),
+        }
+    }
+
+    /// Reads and throws away what the peer still sends, so that closing does not reset the
+    /// connection before the peer has read why.
+    pub(super) async fn drain(&mut self, bytes_max: usize) {
+        let mut left = bytes_max;
+        while left > 0 {
+            self.buffer.clear();
+            self.buffer.reserve(READ_BYTES);
+            match self.socket.read_buf(&mut self.buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(bytes) => left = left.saturating_sub(bytes),
+            }
+        }
+    }
+}

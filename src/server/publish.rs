@@ -1,0 +1,177 @@
+//! Publishing: from the frame's header to the writer's queue.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use falcon_protocol::message::{PUBLISH_HEADER_BYTES, PublishAck, PublishHeader};
+use falcon_protocol::{Batch, BatchError, Codec, ErrorCode, FrameHeader, Kind};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::connection::Connection;
+use super::frames::{FrameReader, ReadError};
+use super::refusal::Refusal;
+use crate::writer::{Appended, Command, Publish, PublishError};
+
+/// Charged for each publish beside its body: the command, its answer, its place in the queue.
+const OVERHEAD_BYTES: usize = 512;
+/// A compressed batch larger than this when plain is checked on the blocking pool.
+const INLINE_CHECK_BYTES_MAX: u32 = 64 * 1024;
+
+/// What pays for a publish until it is answered.
+struct Permits {
+    /// A place among the requests, bytes of the connection's window, bytes of the total.
+    _held: [OwnedSemaphorePermit; 3],
+}
+
+impl Connection {
+    /// Handles a publish whose header was read. Refusals are answered here; an error ends the
+    /// connection.
+    pub(super) async fn publish(
+        &mut self,
+        frames: &mut FrameReader,
+        header: FrameHeader,
+    ) -> Result<(), ReadError> {
+        let (correlation, body_bytes) = (header.correlation, header.body_bytes as usize);
+        if body_bytes < PUBLISH_HEADER_BYTES {
+            frames.skip(body_bytes).await?;
+            self.refuse_publish(correlation, &Refusal::of(ErrorCode::MalformedRequest));
+            return Ok(());
+        }
+        let batch_bytes = body_bytes - PUBLISH_HEADER_BYTES;
+        let max = self.shared.limits.batch_bytes_max;
+        if batch_bytes > max as usize {
+            frames.skip(body_bytes).await?;
+            let text = format!("the batch has {batch_bytes} bytes, at most {max} are allowed");
+            let refusal = Refusal::new(ErrorCode::BatchTooLarge, text).range(u64::from(max), 0);
+            self.refuse_publish(correlation, &refusal);
+            return Ok(());
+        }
+        let Ok(publish) = PublishHeader::decode(&mut frames.peek(PUBLISH_HEADER_BYTES).await?)
+        else {
+            return Err(ReadError::Cut);
+        };
+        let permits = match self.pay(body_bytes, publish.timeout_ms).await {
+            Ok(permits) => permits,
+            Err(refusal) => {
+                frames.skip(body_bytes).await?;
+                self.refuse_publish(correlation, &refusal);
+                return Ok(());
+            }
+        };
+        let mut body = frames.body(body_bytes).await?;
+        body.advance(PUBLISH_HEADER_BYTES);
+        match check(body).await {
+            Err(refusal) => self.refuse_publish(correlation, &refusal),
+            Ok(batch) => self.hand_over(correlation, publish, batch, permits).await,
+        }
+        Ok(())
+    }
+
+    async fn hand_over(
+        &self,
+        correlation: u32,
+        publish: PublishHeader,
+        batch: Batch,
+        permits: Permits,
+    ) {
+        let (outbox, shared) = (Arc::clone(&self.outbox), Arc::clone(&self.shared));
+        let answer = move |result: Result<Appended, PublishError>| {
+            match result {
+                Ok(appended) => {
+                    let counts = &shared.counts;
+                    counts.batches_acked.fetch_add(1, Ordering::Relaxed);
+                    if !appended.is_duplicate {
+                        let records = u64::from(appended.record_count);
+                        counts.records_acked.fetch_add(records, Ordering::Relaxed);
+                    }
+                    outbox.ack(correlation, &ack(&appended));
+                }
+                Err(error) => {
+                    shared.counts.refusals.fetch_add(1, Ordering::Relaxed);
+                    outbox.refuse(Kind::Publish, correlation, &error.into());
+                }
+            }
+            drop(permits);
+        };
+        let partition = publish.partition;
+        let command = Publish {
+            partition,
+            batch,
+            answer: Box::new(answer),
+        };
+        if let Err(closed) = self.shared.writer.send(Command::Publish(command)).await {
+            self.refuse_publish(correlation, &closed.into());
+        }
+    }
+
+    /// Takes permits for a publish, waiting at most the request's timeout or the broker's.
+    ///
+    /// ORDER: the connection's own limits before the total, so that a connection that waits for itself
+    /// keeps nothing from the others.
+    async fn pay(&self, body_bytes: usize, timeout_ms: u32) -> Result<Permits, Refusal> {
+        let limit_ms = self.shared.timeouts.queue_ms;
+        let patience_ms = match timeout_ms {
+            0 => limit_ms,
+            asked => limit_ms.min(u64::from(asked)),
+        };
+        let bytes = body_bytes + OVERHEAD_BYTES;
+        let take = async {
+            let request = self.request_permit().await?;
+            let window = acquire(&self.window, bytes).await?;
+            let total = acquire(&self.shared.in_flight_total, bytes).await?;
+            Some(Permits {
+                _held: [request, window, total],
+            })
+        };
+        match timeout(Duration::from_millis(patience_ms), take).await {
+            Ok(Some(permits)) => Ok(permits),
+            Ok(None) => Err(Refusal::of(ErrorCode::Draining).retry_later()),
+            Err(_) => {
+                let text = format!("the publish queue stayed full for {patience_ms} ms");
+                Err(Refusal::new(ErrorCode::QueueFull, text).retry_later())
+            }
+        }
+    }
+
+    fn refuse_publish(&self, correlation: u32, refusal: &Refusal) {
+        self.refuse(Kind::Publish, correlation, refusal);
+    }
+}
+
+async fn acquire(semaphore: &Arc<Semaphore>, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+    Arc::clone(semaphore).acquire_many_owned(permits).await.ok()
+}
+
+fn ack(appended: &Appended) -> PublishAck {
+    PublishAck {
+        base_offset: appended.base_offset,
+        append_time_ms: appended.append_time_ms,
+        record_count: appended.record_count,
+        is_duplicate: appended.is_duplicate,
+    }
+}
+
+/// Verifies checksum and records, so that no subscriber ever meets a batch it cannot read.
+async fn check(body: Bytes) -> Result<Batch, Refusal> {
+    let batch = Batch::from_bytes(body)?;
+    batch.verify()?;
+    let header = batch.header();
+    let is_costly =
+        header.codec != Codec::None && header.uncompressed_bytes > INLINE_CHECK_BYTES_MAX;
+    if !is_costly {
+        batch.check_records()?;
+        return Ok(batch);
+    }
+    let checked = tokio::task::spawn_blocking(move || -> Result<Batch, BatchError> {
+        batch.check_records()?;
+        Ok(batch)
+    });
+    match checked.await {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => Err(Refusal::of(ErrorCode::Draining).retry_later()),
+    }
+}

@@ -1,0 +1,343 @@
+//! Subscriptions: push what is durable while there is credit.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use falcon_protocol::limits::TOPIC_PARTITIONS_MAX;
+use falcon_protocol::message::{
+    self, Credit, DELIVER_HEADER_BYTES, Empty, StartPosition, Subscribe, Subscribed,
+    SubscribedPartition,
+};
+use falcon_protocol::{ErrorCode, Frame, Kind, Offset, PartitionId};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::connection::Connection;
+use super::fetch::{head, too_large};
+use super::outbox::{Delivery, Outbox};
+use super::refusal::Refusal;
+use crate::reader::Reader;
+use crate::writer::{PartitionView, Watch};
+
+/// Bytes read at a time: large enough to be cheap, small enough that partitions take turns.
+const CHUNK_BYTES: u64 = 256 * 1024;
+
+/// The read task's grip on a subscription. Dropping it ends the subscription.
+pub(super) struct SubscriptionHandle {
+    control: Arc<Control>,
+}
+
+/// What the read task tells the subscription's task.
+#[derive(Debug)]
+struct Control {
+    bytes_total: AtomicU64,
+    records_total: AtomicU64,
+    /// A partition changed or credit came.
+    changed: Arc<Notify>,
+    /// The request that ended it, to be answered.
+    goodbye: Mutex<Option<(u32, Option<OwnedSemaphorePermit>)>>,
+    token: CancellationToken,
+    is_over: AtomicBool,
+}
+
+impl SubscriptionHandle {
+    /// Raises the totals; lower values are ignored.
+    pub(super) fn grant(&self, credit: &Credit) {
+        self.control
+            .bytes_total
+            .fetch_max(credit.bytes_total, Ordering::AcqRel);
+        self.control
+            .records_total
+            .fetch_max(credit.records_total, Ordering::AcqRel);
+        self.control.changed.notify_one();
+    }
+
+    /// Ends it; its task answers the request behind the last delivery.
+    pub(super) fn end(self, correlation: u32, permit: Option<OwnedSemaphorePermit>) {
+        let mut goodbye = self
+            .control
+            .goodbye
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *goodbye = Some((correlation, permit));
+    }
+}
+
+impl Drop for SubscriptionHandle {
+    fn drop(&mut self) {
+        self.control.token.cancel();
+    }
+}
+
+/// One partition of a subscription.
+struct Position {
+    view: Arc<PartitionView>,
+    next: Offset,
+    _watch: Watch,
+}
+
+struct Subscription {
+    number: u32,
+    control: Arc<Control>,
+    reader: Reader,
+    outbox: Arc<Outbox>,
+    deliveries: mpsc::Sender<Delivery>,
+    budget: Arc<Semaphore>,
+    budget_bytes: u64,
+    frame_room: usize,
+    positions: Vec<Position>,
+    /// Where the next search for data begins, so that partitions take turns.
+    turn: usize,
+    sent_bytes: u64,
+    sent_records: u64,
+}
+
+impl Connection {
+    pub(super) async fn subscribe(&mut self, number: u32, body: &[u8]) -> Result<(), Refusal> {
+        let request: Subscribe = message::decode(body)?;
+        self.subscriptions
+            .retain(|_, handle| !handle.control.is_over.load(Ordering::Acquire));
+        if self.subscriptions.contains_key(&number) {
+            return Err(Refusal::of(ErrorCode::SubscriptionExists));
+        }
+        let limit = self.shared.limits.subscriptions_per_connection;
+        if self.subscriptions.len() >= limit as usize {
+            let text = format!("a connection may have {limit} subscriptions");
+            return Err(Refusal::new(ErrorCode::LimitReached, text).range(u64::from(limit), 0));
+        }
+        let starts = self.starts(&request)?;
+        let permit = self.request_permit().await;
+        let control = Arc::new(Control {
+            bytes_total: AtomicU64::new(request.credit_bytes),
+            records_total: AtomicU64::new(request.credit_records),
+            changed: Arc::new(Notify::new()),
+            goodbye: Mutex::new(None),
+            token: self.token.child_token(),
+            is_over: AtomicBool::new(false),
+        });
+        let subscription = Subscription {
+            number,
+            control: Arc::clone(&control),
+            reader: self.shared.reader.clone(),
+            outbox: Arc::clone(&self.outbox),
+            deliveries: self.deliveries.clone(),
+            budget: Arc::clone(&self.delivery_budget),
+            budget_bytes: self.shared.limits.delivery_bytes_per_connection,
+            frame_room: self.frame_bytes_max as usize - DELIVER_HEADER_BYTES,
+            positions: Vec::with_capacity(starts.len()),
+            turn: 0,
+            sent_bytes: 0,
+            sent_records: 0,
+        };
+        self.subscriptions
+            .insert(number, SubscriptionHandle { control });
+        self.tasks.spawn(subscription.run(starts, permit));
+        Ok(())
+    }
+
+    /// The partitions asked for, each once.
+    fn starts(
+        &self,
+        request: &Subscribe,
+    ) -> Result<Vec<(Arc<PartitionView>, StartPosition)>, Refusal> {
+        let count = request.partitions.len();
+        if count == 0 || count > TOPIC_PARTITIONS_MAX as usize {
+            let text = format!("1 to {TOPIC_PARTITIONS_MAX} partitions can be subscribed to");
+            return Err(Refusal::new(ErrorCode::MalformedRequest, text));
+        }
+        let mut seen = HashSet::with_capacity(count);
+        let mut starts = Vec::with_capacity(count);
+        for wanted in &request.partitions {
+            if !seen.insert(wanted.partition) {
+                let text = format!("partition {} is named twice", wanted.partition);
+                return Err(Refusal::new(ErrorCode::MalformedRequest, text));
+            }
+            let id = PartitionId {
+                topic: request.topic_id,
+                partition: wanted.partition,
+            };
+            starts.push((self.partition(id)?, wanted.start));
+        }
+        Ok(starts)
+    }
+}
+
+impl Subscription {
+    async fn run(
+        mut self,
+        starts: Vec<(Arc<PartitionView>, StartPosition)>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) {
+        let control = Arc::clone(&self.control);
+        let work = async {
+            if self.open(starts).await {
+                drop(permit);
+                self.deliver().await;
+            }
+        };
+        let _cancelled = control.token.run_until_cancelled(work).await;
+        // Watches end before the place is free for another subscription of this number.
+        self.positions.clear();
+        let goodbye = control
+            .goodbye
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some((correlation, request)) = goodbye {
+            let body = message::encode(&Empty {}).unwrap_or_default();
+            let head = Frame::response(Kind::Unsubscribe, correlation, body).to_bytes();
+            let last = Delivery {
+                head,
+                batches: Vec::new(),
+                permit: None,
+                request,
+            };
+            let _closed = self.deliveries.send(last).await;
+        }
+        control.is_over.store(true, Ordering::Release);
+    }
+
+    /// Resolves where each partition starts and answers the request.
+    async fn open(&mut self, starts: Vec<(Arc<PartitionView>, StartPosition)>) -> bool {
+        let mut partitions = Vec::with_capacity(starts.len());
+        for (view, start) in starts {
+            // ORDER: watch, then look: nothing that is appended in between is missed.
+            let watch = view.watch(&self.control.changed);
+            let offset = match self.reader.resolve(&view, start).await {
+                Ok(offset) => offset,
+                Err(failure) => {
+                    let refusal = Refusal::from(failure).partition(view.id.partition);
+                    self.outbox.refuse(Kind::Subscribe, self.number, &refusal);
+                    return false;
+                }
+            };
+            partitions.push(SubscribedPartition {
+                partition: view.id.partition,
+                offset,
+                log_start: view.log_start(),
+                high_watermark: view.high_watermark(),
+            });
+            self.positions.push(Position {
+                view,
+                next: offset,
+                _watch: watch,
+            });
+        }
+        match message::encode(&Subscribed { partitions }) {
+            Ok(body) => self.outbox.answer(Kind::Subscribe, self.number, body),
+            Err(error) => {
+                self.outbox
+                    .refuse(Kind::Subscribe, self.number, &Refusal::from(error));
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn deliver(&mut self) {
+        loop {
+            // A change that happens from here on leaves a permit with `changed`.
+            match self.next_with_data() {
+                Some(index) if self.credit_bytes() > 0 => {
+                    if !self.deliver_from(index).await {
+                        return;
+                    }
+                }
+                Some(_) | None => self.control.changed.notified().await,
+            }
+        }
+    }
+
+    /// Bytes that may be sent now; 0 when either total is used up.
+    fn credit_bytes(&self) -> u64 {
+        if self.control.records_total.load(Ordering::Acquire) <= self.sent_records {
+            return 0;
+        }
+        self.control
+            .bytes_total
+            .load(Ordering::Acquire)
+            .saturating_sub(self.sent_bytes)
+    }
+
+    fn next_with_data(&mut self) -> Option<usize> {
+        let count = self.positions.len();
+        let order = (0..count).map(|step| (self.turn + step) % count);
+        let mut ready = order.filter(|index| {
+            self.positions.get(*index).is_some_and(|position| {
+                position.view.is_deleted() || position.next < position.view.high_watermark()
+            })
+        });
+        let found = ready.next()?;
+        self.turn = found + 1;
+        Some(found)
+    }
+
+    /// Sends one delivery, or ends a partition that cannot go on. False: the connection is over.
+    async fn deliver_from(&mut self, index: usize) -> bool {
+        let Some(position) = self.positions.get_mut(index) else {
+            return true;
+        };
+        let room = CHUNK_BYTES
+            .min(self.budget_bytes)
+            .min(self.frame_room as u64);
+        let used = self
+            .control
+            .bytes_total
+            .load(Ordering::Acquire)
+            .saturating_sub(self.sent_bytes);
+        let bytes_max = room.min(used).max(1);
+        let permits = u32::try_from(bytes_max).unwrap_or(u32::MAX);
+        let Ok(permit) = Arc::clone(&self.budget).acquire_many_owned(permits).await else {
+            return false;
+        };
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let refusal = match self
+            .reader
+            .read(&position.view, position.next, bytes_max)
+            .await
+        {
+            Ok(None) => return true,
+            Ok(Some(chunk)) if chunk.bytes <= self.frame_room => {
+                self.sent_bytes += chunk.bytes as u64;
+                self.sent_records += chunk.records;
+                position.next = chunk.next;
+                let head = head(Kind::Deliver, self.number, &position.view, &chunk);
+                let permit = Some(permit);
+                let delivery = Delivery {
+                    head,
+                    batches: chunk.batches,
+                    permit,
+                    request: None,
+                };
+                return self.deliveries.send(delivery).await.is_ok();
+            }
+            Ok(Some(chunk)) => too_large(chunk.bytes, self.frame_room),
+            Err(failure) => Refusal::from(failure),
+        };
+        let refusal = refusal.partition(position.view.id.partition);
+        debug!(
+            subscription = self.number,
+            code = refusal.code.name(),
+            text = refusal.body.text,
+            "a partition of a subscription ends"
+        );
+        self.positions.swap_remove(index);
+        let head = ended(self.number, &refusal);
+        let last = Delivery {
+            head,
+            batches: Vec::new(),
+            permit: None,
+            request: None,
+        };
+        self.deliveries.send(last).await.is_ok()
+    }
+}
+
+fn ended(number: u32, refusal: &Refusal) -> Bytes {
+    let mut frame = Frame::refusal(Kind::PartitionEnded, number, refusal.code, refusal.encode());
+    frame.header.is_response = false;
+    frame.to_bytes()
+}

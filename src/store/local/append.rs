@@ -1,0 +1,270 @@
+//! The write path: one group, one write, one sync.
+//!
+//! Owns the end of the journal. Promises: groups are numbered densely, a group is published after its
+//! sync and never before, and after the first failed write or sync nothing is written or synced again.
+
+mod roll;
+mod space;
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+use falcon_protocol::PartitionId;
+
+use self::space::FreeSpace;
+use super::index::Place;
+use super::journal::group::{Encoder, GroupKind, Placement};
+use super::{Shared, locked};
+use crate::io::{DiskFile, IoError};
+use crate::store::{CommitError, CommitGroup, CommitSeq, Extent, Row};
+
+/// Bytes that a group of rows alone is taken to need.
+const ROWS_ROOM: u64 = 1 << 20;
+
+/// The segment that groups are appended to.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) segment: u64,
+    pub(super) nonce: u32,
+    pub(super) file: Arc<dyn DiskFile>,
+    /// Position of the next group.
+    pub(super) end: u64,
+    /// Position it should not grow beyond.
+    pub(super) capacity: u64,
+    /// Where the snapshot at its front ends.
+    pub(super) data_from: u64,
+    pub(super) file_bytes: u64,
+}
+
+/// A group that was written and not yet synced.
+#[derive(Debug)]
+struct Pending {
+    position: u64,
+    bytes: Bytes,
+    extents: Vec<(PartitionId, u64, Extent)>,
+}
+
+/// Where the journal ends, for the clean-stop marker.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct JournalEnd {
+    pub(super) next_seq: u64,
+    pub(super) segment: u64,
+    pub(super) end: u64,
+}
+
+/// The one writer of the journal.
+#[derive(Debug)]
+pub(super) struct Appender {
+    active: Option<Active>,
+    next_seq: u64,
+    synced_seq: u64,
+    pending: Vec<Pending>,
+    is_stopped: bool,
+    /// About the largest group lately: room to keep for the next.
+    recent_group_bytes: u64,
+    space: FreeSpace,
+}
+
+impl Appender {
+    /// Continues `active`, or rolls at the first commit.
+    pub(super) fn new(active: Option<Active>, next_seq: u64) -> Self {
+        Self {
+            active,
+            next_seq,
+            synced_seq: next_seq,
+            pending: Vec::new(),
+            is_stopped: false,
+            recent_group_bytes: 0,
+            space: FreeSpace::default(),
+        }
+    }
+
+    /// Whether a group may be put together. Rows alone fit into what the active segment already
+    /// occupies, so a full device does not keep anybody from deleting.
+    pub(super) fn check_room(
+        &mut self,
+        shared: &Shared,
+        has_batches: bool,
+    ) -> Result<(), CommitError> {
+        if self.is_stopped {
+            return Err(CommitError::Stopped);
+        }
+        let fits = |active: &Active| active.end.saturating_add(ROWS_ROOM) <= active.file_bytes;
+        if !has_batches && self.active.as_ref().is_some_and(fits) {
+            return Ok(());
+        }
+        self.space.admit(shared, has_batches)
+    }
+
+    pub(super) fn commit(
+        &mut self,
+        shared: &Shared,
+        group: &CommitGroup,
+    ) -> Result<CommitSeq, CommitError> {
+        if self.is_stopped {
+            return Err(CommitError::Stopped);
+        }
+        if self.active.is_none() {
+            self.roll(shared, None)?;
+        }
+        let trims = locked(&shared.trims).clone();
+        let seq = self.append(
+            shared,
+            &Encoder {
+                kind: GroupKind::Commit,
+                batches: &group.batches,
+                rows: &group.rows,
+                trims: &trims,
+                state: None,
+                extent_bytes: shared.config.extent_bytes,
+            },
+        )?;
+        locked(&shared.trims).drain(..trims.len());
+        Ok(seq)
+    }
+
+    /// Writes a group at the end of the active segment.
+    fn append(&mut self, shared: &Shared, group: &Encoder<'_>) -> Result<CommitSeq, CommitError> {
+        let Some(active) = &mut self.active else {
+            return Err(CommitError::Stopped);
+        };
+        let encoded = group.encode(&Placement {
+            segment: active.segment,
+            nonce: active.nonce,
+            seq: self.next_seq,
+            synced_seq: self.synced_seq,
+        })?;
+        if let Err(error) = active.file.write_at(active.end, &encoded.bytes) {
+            return Err(self.poison(error));
+        }
+        let bytes = encoded.bytes.len() as u64;
+        self.pending.push(Pending {
+            position: active.end,
+            bytes: encoded.bytes,
+            extents: encoded.extents,
+        });
+        active.end += bytes;
+        if active.end > active.file_bytes {
+            active.file_bytes = active.end;
+            if let Some(info) = shared.segments.infos_mut().get_mut(&active.segment) {
+                info.file_bytes = active.end;
+            }
+        }
+        self.space.note_written(bytes);
+        self.recent_group_bytes = bytes.max(self.recent_group_bytes - self.recent_group_bytes / 8);
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        Ok(CommitSeq(seq))
+    }
+
+    pub(super) fn durable(&mut self, shared: &Shared, seq: CommitSeq) -> Result<(), CommitError> {
+        if seq.0 < self.synced_seq {
+            return Ok(());
+        }
+        if self.is_stopped {
+            return Err(CommitError::Stopped);
+        }
+        self.sync(shared)
+    }
+
+    /// Syncs what is pending and makes it readable.
+    fn sync(&mut self, shared: &Shared) -> Result<(), CommitError> {
+        if let (Some(active), false) = (&self.active, self.pending.is_empty()) {
+            if let Err(error) = active.file.sync_data() {
+                return Err(self.poison(error));
+            }
+            self.synced_seq = self.next_seq;
+            publish(
+                shared,
+                active,
+                self.synced_seq,
+                std::mem::take(&mut self.pending),
+            );
+        }
+        Ok(())
+    }
+
+    /// A failed write or sync is final: the page cache may have dropped the bytes, and a second
+    /// sync would report success for data that is gone.
+    fn poison(&mut self, error: IoError) -> CommitError {
+        self.is_stopped = true;
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "the journal cannot be written, commits are refused until the next start"
+        );
+        CommitError::Failed(Arc::new(error))
+    }
+
+    /// Appends a last snapshot and answers where the journal ends. Later commits are refused.
+    pub(super) fn close(
+        &mut self,
+        shared: &Shared,
+        rows: &[Row],
+    ) -> Result<JournalEnd, CommitError> {
+        if self.is_stopped {
+            return Err(CommitError::Stopped);
+        }
+        if self.active.is_none() {
+            self.roll(shared, Some(rows))?;
+        } else {
+            self.sync(shared)?;
+            let state = shared.state();
+            let snapshot = Encoder {
+                kind: GroupKind::Snapshot,
+                batches: &[],
+                rows,
+                trims: &[],
+                state: Some(&state),
+                extent_bytes: shared.config.extent_bytes,
+            };
+            self.append(shared, &snapshot)?;
+            self.sync(shared)?;
+            if let Some(active) = &self.active {
+                let newest = &shared.snapshot_segment;
+                newest.fetch_max(active.segment, Ordering::AcqRel);
+            }
+        }
+        self.is_stopped = true;
+        let active = self.active.as_ref().ok_or(CommitError::Stopped)?;
+        Ok(JournalEnd {
+            next_seq: self.next_seq,
+            segment: active.segment,
+            end: active.end,
+        })
+    }
+}
+
+/// Makes synced groups readable.
+fn publish(shared: &Shared, active: &Active, end_seq: u64, groups: Vec<Pending>) {
+    // ORDER: the cache before the index, so that what the index finds is still in the cache.
+    {
+        let mut cache = shared.cache.write().unwrap_or_else(PoisonError::into_inner);
+        for group in &groups {
+            if !group.extents.is_empty() {
+                cache.push(active.segment, group.position, group.bytes.clone());
+            }
+        }
+    }
+    {
+        let memory = &shared.index.memory;
+        let mut memory = memory.write().unwrap_or_else(PoisonError::into_inner);
+        let mut bounds = locked(&shared.bounds);
+        for group in &groups {
+            for (partition, at, extent) in &group.extents {
+                let place = Place {
+                    segment: active.segment,
+                    position: group.position + at,
+                    extent: *extent,
+                };
+                memory.insert(*partition, place);
+                let bounds = bounds.entry(*partition).or_default();
+                bounds.end = bounds.end.max(extent.end_offset());
+            }
+        }
+    }
+    if let Some(info) = shared.segments.infos_mut().get_mut(&active.segment) {
+        info.groups_end = active.end;
+        info.end_seq = end_seq;
+    }
+}

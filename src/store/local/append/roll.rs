@@ -1,0 +1,176 @@
+//! Going on in the next segment.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Active, Appender};
+use crate::io::{DiskFile, IoError};
+use crate::store::local::journal::group::{Encoder, GroupKind, Placement};
+use crate::store::local::journal::segment::{HEADER_BYTES, SegmentHeader};
+use crate::store::local::segments::SegmentInfo;
+use crate::store::local::{Shared, locked};
+use crate::store::{CommitError, CommitSeq, Row};
+
+impl Appender {
+    /// Whether the next group shall go into another segment.
+    pub(in crate::store::local) fn wants_snapshot(&self, shared: &Shared) -> bool {
+        if self.is_stopped {
+            return false;
+        }
+        let Some(active) = &self.active else {
+            return true;
+        };
+        let pending: usize = self.pending.iter().map(|group| group.extents.len()).sum();
+        let memory = shared.index.memory.read();
+        let held = memory.map_or(0, |memory| memory.count(active.segment));
+        if held + pending >= shared.config.segment_extents_max {
+            return true;
+        }
+        // A segment that a snapshot nearly fills still takes as much data again before it rolls.
+        let snapshot = active.data_from.saturating_sub(HEADER_BYTES);
+        let capacity = active.capacity.max(active.data_from + snapshot);
+        let room = self.recent_group_bytes.max(capacity / 64);
+        active.end > active.data_from && active.end.saturating_add(room) > capacity
+    }
+
+    /// Starts a segment with a snapshot. It is durable when this returns.
+    pub(in crate::store::local) fn commit_snapshot(
+        &mut self,
+        shared: &Shared,
+        rows: &[Row],
+    ) -> Result<CommitSeq, CommitError> {
+        if self.is_stopped {
+            return Err(CommitError::Stopped);
+        }
+        self.roll(shared, Some(rows))?;
+        Ok(CommitSeq(self.next_seq.saturating_sub(1)))
+    }
+
+    /// Starts a segment. Everything before is synced first: recovery relies on it.
+    pub(super) fn roll(
+        &mut self,
+        shared: &Shared,
+        rows: Option<&[Row]>,
+    ) -> Result<(), CommitError> {
+        self.sync(shared)?;
+        let segment = {
+            let infos = shared.segments.infos();
+            let last = infos.keys().next_back().copied();
+            last.max(self.active.as_ref().map(|active| active.segment))
+                .map_or(1, |last| last + 1)
+        };
+        let header = SegmentHeader {
+            journal_id: shared.identity.journal_id,
+            segment,
+            nonce: fastrand::u32(1..),
+        };
+        let trims = locked(&shared.trims).len();
+        let mut bytes = header.encode();
+        if let Some(rows) = rows {
+            let mut state = shared.state();
+            state.segments.push(segment);
+            let snapshot = Encoder {
+                kind: GroupKind::Snapshot,
+                batches: &[],
+                rows,
+                trims: &[],
+                state: Some(&state),
+                extent_bytes: shared.config.extent_bytes,
+            };
+            let snapshot = snapshot.encode(&Placement {
+                segment,
+                nonce: header.nonce,
+                seq: self.next_seq,
+                synced_seq: self.synced_seq,
+            })?;
+            bytes.extend_from_slice(&snapshot.bytes);
+        }
+        let path = match shared.signal.take_spare() {
+            Some(spare) => spare,
+            None => self.grown(shared, segment)?,
+        };
+        let file = match begin(shared, &path, segment, &bytes) {
+            Ok(file) => file,
+            Err(error) => return Err(self.poison(error)),
+        };
+        let end = bytes.len() as u64;
+        let file_bytes = file.len_bytes().unwrap_or(end);
+        if rows.is_some() {
+            // The snapshot's state carries the trims.
+            locked(&shared.trims).drain(..trims);
+            self.next_seq += 1;
+            self.synced_seq = self.next_seq;
+            let newest = &shared.snapshot_segment;
+            newest.fetch_max(segment, Ordering::AcqRel);
+        }
+        self.retire(shared);
+        shared.segments.infos_mut().insert(
+            segment,
+            SegmentInfo {
+                nonce: header.nonce,
+                file_bytes,
+                groups_end: end,
+                first_seq: self.next_seq - u64::from(rows.is_some()),
+                end_seq: self.next_seq,
+                is_active: true,
+                ..SegmentInfo::default()
+            },
+        );
+        self.active = Some(Active {
+            segment,
+            nonce: header.nonce,
+            file,
+            end,
+            capacity: file_bytes.max(shared.config.segment_bytes),
+            data_from: end,
+            file_bytes,
+        });
+        shared.signal.wake();
+        Ok(())
+    }
+
+    /// No prepared segment is there: one that grows while it is written is slower, not wrong.
+    fn grown(&mut self, shared: &Shared, segment: u64) -> Result<std::path::PathBuf, CommitError> {
+        let path = shared.segments.spare_path(segment);
+        match shared.disk.create(&path) {
+            Ok(_) => Ok(path),
+            Err(error) if error.is_full() => Err(CommitError::Full {
+                free_bytes: 0,
+                floor_bytes: shared.config.free_floor_bytes,
+            }),
+            Err(error) => Err(self.poison(error)),
+        }
+    }
+
+    /// Hands the segment so far to the keeper.
+    fn retire(&mut self, shared: &Shared) {
+        let Some(active) = self.active.take() else {
+            return;
+        };
+        let ends = {
+            let memory = shared.index.memory.read();
+            memory.map_or_else(|_| Vec::new(), |memory| memory.ends(active.segment))
+        };
+        if let Some(info) = shared.segments.infos_mut().get_mut(&active.segment) {
+            info.ends = ends;
+            info.is_active = false;
+        }
+    }
+}
+
+/// Makes a prepared file segment `segment`. ORDER: a file has its final name only when its header
+/// and snapshot are durable, so a segment with a bad header is always rot and never a crash.
+fn begin(
+    shared: &Shared,
+    spare: &Path,
+    segment: u64,
+    bytes: &[u8],
+) -> Result<Arc<dyn DiskFile>, IoError> {
+    let file = shared.disk.open(spare)?;
+    file.write_at(0, bytes)?;
+    file.sync_data()?;
+    shared.disk.rename(spare, &shared.segments.path(segment))?;
+    shared.disk.sync_dir(shared.segments.dir())?;
+    Ok(file)
+}

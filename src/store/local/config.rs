@@ -1,0 +1,165 @@
+//! What opening a folder needs, answers, and can go wrong with.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::io::IoError;
+use crate::store::Damage;
+
+/// Where the data is and how much of everything.
+#[derive(Debug, Clone)]
+pub struct LocalConfig {
+    /// The data folder; created when it does not exist.
+    pub data_dir: PathBuf,
+    /// Folder of the sled index, always on the real file system.
+    pub index_dir: PathBuf,
+    /// Size a segment rolls at.
+    pub segment_bytes: u64,
+    /// Size of the first segment of a new folder.
+    pub first_segment_bytes: u64,
+    /// Extents a segment rolls at; bounds the memory of its index.
+    pub segment_extents_max: usize,
+    /// Bytes from which batches of one partition in one group go into another extent.
+    pub extent_bytes: usize,
+    /// Memory for the newest commit groups.
+    pub cache_bytes: usize,
+    /// Commits are refused while less is free; groups of rows alone below a quarter of it.
+    pub free_floor_bytes: u64,
+    /// Prepared segments kept in store.
+    pub spare_segments: usize,
+    /// How long sled may take to open before the index stays in memory.
+    pub index_open_timeout: Duration,
+}
+
+impl LocalConfig {
+    /// The defaults, in `data_dir`.
+    pub fn new(data_dir: impl AsRef<Path>) -> Self {
+        let data_dir = data_dir.as_ref().to_path_buf();
+        Self {
+            index_dir: data_dir.join("index"),
+            data_dir,
+            segment_bytes: 128 << 20,
+            first_segment_bytes: 8 << 20,
+            segment_extents_max: 262_144,
+            extent_bytes: 256 << 10,
+            cache_bytes: 32 << 20,
+            free_floor_bytes: 64 << 20,
+            spare_segments: 1,
+            index_open_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for LocalConfig {
+    fn default() -> Self {
+        Self::new("falcon-data")
+    }
+}
+
+/// Why a data folder could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("another broker uses the folder {}: stop it or choose another folder", .path.display())]
+    Locked {
+        /// The data folder.
+        path: PathBuf,
+    },
+    /// Written by a later version.
+    #[error("{} has format {format}, newer than this broker knows: use a newer falcon", .path.display())]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+    },
+    /// Something else is in the folder.
+    #[error("{} is not empty and holds no falcon data: choose an empty folder", .path.display())]
+    NotFalcon {
+        /// The data folder.
+        path: PathBuf,
+    },
+    /// There are segments, but IDENTITY is gone.
+    #[error("{} is missing while there are segments: restore it from a backup", .path.display())]
+    IdentityMissing {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// IDENTITY cannot be read.
+    #[error("{} is damaged: restore it from a backup", .path.display())]
+    IdentityDamaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A segment was copied here from elsewhere.
+    #[error("{} belongs to another falcon folder: move it away", .path.display())]
+    ForeignSegment {
+        /// The segment.
+        path: PathBuf,
+    },
+    /// The keeper thread could not be started.
+    #[error("the system starts no more threads: raise its limit")]
+    Thread(#[source] std::io::Error),
+    /// The device or the file system refused.
+    #[error("the data folder cannot be used: check permissions, space and device")]
+    Io(#[from] IoError),
+}
+
+/// A commit group that was written when power went, and never acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TornTail {
+    /// The segment.
+    pub segment: u64,
+    /// Where the journal ends now, a position in the segment.
+    pub position: u64,
+    /// Bytes cut.
+    pub bytes: u64,
+}
+
+/// What became of the index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IndexReport {
+    /// A new folder has a new index.
+    Created,
+    /// It matches the journal.
+    Trusted,
+    /// It was thrown away and built again from the journal.
+    Rebuilt {
+        /// Why.
+        reason: String,
+    },
+    /// sled cannot be used; the index is in memory until the next start.
+    InMemory {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a start found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Commit groups replayed, from the newest snapshot on.
+    pub groups: u64,
+    /// Batches replayed.
+    pub batches: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Live segments.
+    pub segments: u64,
+    /// What was cut at the end.
+    pub torn_tail: Option<TornTail>,
+    /// Records that were acknowledged and cannot be read.
+    pub damage: Vec<Damage>,
+    /// Damaged stretches of the journal in which row changes may have been lost.
+    pub rows_damaged: u64,
+    /// Segments that a clean stop left and that are gone.
+    pub missing_segments: Vec<u64>,
+    /// What became of the index.
+    pub index: IndexReport,
+    /// Whether the last stop was clean.
+    pub was_clean: bool,
+    /// How long it took.
+    pub duration: Duration,
+}

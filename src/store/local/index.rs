@@ -1,0 +1,102 @@
+//! Where batches live: derived from the journal, disposable.
+//!
+//! Owns the extents of recent segments in memory and those of older ones in sled. Promises: an
+//! extent that was inserted is found by every offset in it until it is removed, in memory or in sled,
+//! also while it moves from one to the other. Must not know: how the journal is laid out.
+
+mod memory;
+mod open;
+mod tree;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use falcon_protocol::{Offset, PartitionId};
+
+use crate::store::Extent;
+pub(super) use memory::MemoryIndex;
+pub(super) use open::{Opened, discard, open};
+pub(super) use tree::TreeIndex;
+
+/// An extent and where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) segment: u64,
+    /// Of the first batch, in the file.
+    pub(super) position: u64,
+    pub(super) extent: Extent,
+}
+
+impl Place {
+    pub(super) fn contains(&self, offset: Offset) -> bool {
+        self.extent.base_offset <= offset && offset < self.extent.end_offset()
+    }
+}
+
+/// Both halves of the index.
+#[derive(Debug)]
+pub(super) struct Index {
+    pub(super) memory: RwLock<MemoryIndex>,
+    /// `None`: sled cannot be used; everything stays in memory.
+    pub(super) tree: Option<TreeIndex>,
+}
+
+impl Index {
+    /// The extent that contains `from`, in memory. Never blocks on a device.
+    pub(super) fn find_in_memory(&self, partition: PartitionId, from: Offset) -> Option<Place> {
+        self.memory
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .first_from(partition, from)
+            .filter(|place| place.contains(from))
+    }
+
+    /// The extent that contains `from`, else the first one after it.
+    pub(super) fn first_from(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+    ) -> Result<Option<Place>, Arc<sled::Error>> {
+        // ORDER: memory first. A segment leaves memory after it is in sled, so looking in this
+        // order cannot miss an extent that moves meanwhile.
+        let recent = self
+            .memory
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .first_from(partition, from);
+        if let Some(place) = recent.filter(|place| place.contains(from)) {
+            return Ok(Some(place));
+        }
+        let Some(tree) = &self.tree else {
+            return Ok(recent);
+        };
+        let older = tree.first_from(partition, from)?;
+        Ok(match (recent, older) {
+            (Some(recent), Some(older)) => {
+                let is_older = older.extent.base_offset < recent.extent.base_offset;
+                Some(if is_older { older } else { recent })
+            }
+            (recent, older) => recent.or(older),
+        })
+    }
+
+    /// Base offset of an extent before which none has a record time of `timestamp_ms` or later.
+    pub(super) fn time_floor(
+        &self,
+        partition: PartitionId,
+        timestamp_ms: i64,
+    ) -> Result<Option<Offset>, Arc<sled::Error>> {
+        let in_memory = self
+            .memory
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .first_base(partition);
+        let in_tree = match &self.tree {
+            Some(tree) => tree.time_floor(partition, timestamp_ms)?,
+            None => None,
+        };
+        Ok(match (in_memory, in_tree) {
+            (Some(memory), Some(tree)) => Some(memory.min(tree)),
+            (memory, tree) => memory.or(tree),
+        })
+    }
+}

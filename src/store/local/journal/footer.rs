@@ -1,0 +1,174 @@
+//! The footer of a sealed segment: its index, so that bodies need not be read.
+//!
+//! ```text
+//! summary:  0  u32 magic "FFT1"       24  u32 partitions, u32 damages
+//!           4  u32 crc of 8..         32  u32 crc of the extents, u32 zero
+//!           8  u64 segment number     40  u64 extents
+//!          16  u32 nonce, u32 zero    48  partitions: u32 topic, u32 partition, u64 end offset here
+//!                                         damages: u32 topic, u32 partition, u64 from, u64 to
+//! extents:  u32 topic, u32 partition, u64 base offset, u64 position, u32 records, u32 bytes,
+//!           i64 latest record time, i64 append time
+//! ```
+//! The summary alone is enough for a segment whose extents are in sled.
+
+use bytes::{Buf, BufMut};
+use falcon_protocol::{Offset, PartitionId};
+
+use super::length;
+use crate::store::local::index::Place;
+use crate::store::{Damage, Extent};
+
+const MAGIC: u32 = u32::from_le_bytes(*b"FFT1");
+const FIXED: usize = 48;
+const END: usize = 16;
+const DAMAGE: usize = 24;
+const EXTENT: usize = 48;
+
+/// What a segment holds, without saying where.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(in crate::store::local) struct Summary {
+    pub(in crate::store::local) segment: u64,
+    pub(in crate::store::local) nonce: u32,
+    /// End of each partition in this segment.
+    pub(in crate::store::local) ends: Vec<(PartitionId, Offset)>,
+    pub(in crate::store::local) damage: Vec<Damage>,
+}
+
+/// A summary and what is needed to read the extents behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store::local) struct StoredSummary {
+    pub(in crate::store::local) summary: Summary,
+    extents: u64,
+    extents_crc: u32,
+}
+
+/// The bytes of a footer and how many of them are the summary.
+pub(in crate::store::local) fn encode(
+    summary: &Summary,
+    extents: &[(PartitionId, Place)],
+) -> (Vec<u8>, usize) {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let mut tail = Vec::with_capacity(extents.len() * EXTENT);
+    for (partition, place) in extents {
+        put_partition(&mut tail, *partition);
+        tail.put_u64_le(place.extent.base_offset.0);
+        tail.put_u64_le(place.position);
+        tail.put_u32_le(place.extent.record_count);
+        tail.put_u32_le(place.extent.bytes);
+        tail.put_i64_le(place.extent.max_timestamp_ms);
+        tail.put_i64_le(place.extent.append_time_ms);
+    }
+    let mut bytes = Vec::new();
+    bytes.put_u32_le(MAGIC);
+    bytes.put_u32_le(0);
+    bytes.put_u64_le(summary.segment);
+    bytes.put_u32_le(summary.nonce);
+    bytes.put_u32_le(0);
+    bytes.put_u32_le(count(summary.ends.len()));
+    bytes.put_u32_le(count(summary.damage.len()));
+    bytes.put_u32_le(crc32fast::hash(&tail));
+    bytes.put_u32_le(0);
+    bytes.put_u64_le(extents.len() as u64);
+    for (partition, end) in &summary.ends {
+        put_partition(&mut bytes, *partition);
+        bytes.put_u64_le(end.0);
+    }
+    for damage in &summary.damage {
+        put_partition(&mut bytes, damage.partition);
+        bytes.put_u64_le(damage.range.start.0);
+        bytes.put_u64_le(damage.range.end.0);
+    }
+    let crc = crc32fast::hash(bytes.get(8..).unwrap_or_default());
+    if let Some(mut field) = bytes.get_mut(4..8) {
+        field.put_u32_le(crc);
+    }
+    let summary_bytes = bytes.len();
+    bytes.append(&mut tail);
+    (bytes, summary_bytes)
+}
+
+fn put_partition(to: &mut Vec<u8>, partition: PartitionId) {
+    to.put_u32_le(partition.topic.0);
+    to.put_u32_le(partition.partition.0);
+}
+
+fn take_partition(from: &mut &[u8]) -> PartitionId {
+    PartitionId::new(from.get_u32_le(), from.get_u32_le())
+}
+
+impl StoredSummary {
+    /// Reads exactly a summary; `None` when damaged.
+    pub(in crate::store::local) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (mut head, mut rest) = bytes.split_at_checked(FIXED)?;
+        let is_whole =
+            head.get_u32_le() == MAGIC && head.get_u32_le() == crc32fast::hash(bytes.get(8..)?);
+        if !is_whole {
+            return None;
+        }
+        let segment = head.get_u64_le();
+        let nonce = head.get_u32_le();
+        head.advance(4);
+        let ends = length(head.get_u32_le());
+        let damages = length(head.get_u32_le());
+        let extents_crc = head.get_u32_le();
+        head.advance(4);
+        let extents = head.get_u64_le();
+        let need = ends
+            .checked_mul(END)?
+            .checked_add(damages.checked_mul(DAMAGE)?)?;
+        if rest.len() != need {
+            return None;
+        }
+        let mut summary = Summary {
+            segment,
+            nonce,
+            ..Summary::default()
+        };
+        for _ in 0..ends {
+            let partition = take_partition(&mut rest);
+            summary.ends.push((partition, Offset(rest.get_u64_le())));
+        }
+        for _ in 0..damages {
+            let partition = take_partition(&mut rest);
+            let range = Offset(rest.get_u64_le())..Offset(rest.get_u64_le());
+            summary.damage.push(Damage { partition, range });
+        }
+        Some(Self {
+            summary,
+            extents,
+            extents_crc,
+        })
+    }
+
+    /// Reads the extents, which follow the summary; `None` when damaged.
+    pub(in crate::store::local) fn decode_extents(
+        &self,
+        mut bytes: &[u8],
+    ) -> Option<Vec<(PartitionId, Place)>> {
+        let is_whole = crc32fast::hash(bytes) == self.extents_crc
+            && bytes.len() as u64 == self.extents.checked_mul(EXTENT as u64)?;
+        if !is_whole {
+            return None;
+        }
+        let mut extents = Vec::with_capacity(bytes.len() / EXTENT);
+        while bytes.len() >= EXTENT {
+            let partition = take_partition(&mut bytes);
+            let base_offset = Offset(bytes.get_u64_le());
+            let position = bytes.get_u64_le();
+            let extent = Extent {
+                base_offset,
+                record_count: bytes.get_u32_le(),
+                bytes: bytes.get_u32_le(),
+                max_timestamp_ms: bytes.get_i64_le(),
+                append_time_ms: bytes.get_i64_le(),
+            };
+            let place = Place {
+                segment: self.summary.segment,
+                position,
+                extent,
+            };
+            extents.push((partition, place));
+        }
+        Some(extents)
+    }
+}

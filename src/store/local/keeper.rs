@@ -1,0 +1,188 @@
+//! Background work on segments: prepare, seal, index, reclaim.
+//!
+//! Owns the thread `falcon-keeper`, which does nothing that an ack waits for. Promises: whatever
+//! fails here costs time at the next start or space until then, never data. Must not know: who
+//! commits or reads.
+
+mod reclaim;
+mod seal;
+mod spare;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use falcon_protocol::{Offset, PartitionId};
+
+use super::{Shared, locked};
+pub(super) use spare::zero_filled;
+
+#[derive(Debug, Default)]
+struct Wanted {
+    is_woken: bool,
+    is_stopping: bool,
+    spares: VecDeque<PathBuf>,
+}
+
+/// What the keeper is told, and what it has prepared.
+#[derive(Debug, Default)]
+pub(super) struct Signal {
+    wanted: Mutex<Wanted>,
+    changed: Condvar,
+}
+
+impl Signal {
+    /// Asks the keeper to look for work.
+    pub(super) fn wake(&self) {
+        locked(&self.wanted).is_woken = true;
+        self.changed.notify_one();
+    }
+
+    /// Asks the keeper to finish what is cheap and end.
+    pub(super) fn stop(&self) {
+        locked(&self.wanted).is_stopping = true;
+        self.changed.notify_one();
+    }
+
+    pub(super) fn take_spare(&self) -> Option<PathBuf> {
+        locked(&self.wanted).spares.pop_front()
+    }
+
+    pub(super) fn add_spare(&self, path: PathBuf) {
+        locked(&self.wanted).spares.push_back(path);
+    }
+
+    /// Makes `path` the only spare, and answers those there were.
+    pub(super) fn put_aside(&self, path: PathBuf) -> VecDeque<PathBuf> {
+        std::mem::replace(&mut locked(&self.wanted).spares, VecDeque::from([path]))
+    }
+
+    /// Undoes [`put_aside`](Self::put_aside).
+    pub(super) fn put_back(&self, spares: VecDeque<PathBuf>) {
+        locked(&self.wanted).spares = spares;
+    }
+
+    fn spares(&self) -> usize {
+        locked(&self.wanted).spares.len()
+    }
+
+    fn is_stopping(&self) -> bool {
+        locked(&self.wanted).is_stopping
+    }
+
+    /// Blocks until there may be work; answers whether to go on afterwards.
+    fn wait(&self) -> bool {
+        let mut wanted = locked(&self.wanted);
+        while !wanted.is_woken && !wanted.is_stopping {
+            wanted = self
+                .changed
+                .wait(wanted)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        wanted.is_woken = false;
+        !wanted.is_stopping
+    }
+}
+
+/// Starts the keeper.
+pub(super) fn start(shared: &Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
+    let shared = Arc::clone(shared);
+    shared.signal.wake();
+    std::thread::Builder::new()
+        .name("falcon-keeper".to_owned())
+        .spawn(move || run(&shared))
+}
+
+fn run(shared: &Shared) {
+    let mut keeper = Keeper {
+        shared,
+        given_up: HashSet::new(),
+        is_tree_broken: false,
+    };
+    loop {
+        let goes_on = shared.signal.wait();
+        if goes_on {
+            keeper.prepare_spares();
+        }
+        keeper.seal_all();
+        keeper.index_all();
+        if !goes_on {
+            return;
+        }
+        keeper.reclaim();
+        // Reclaiming may have freed the space that a spare did not get before.
+        keeper.prepare_spares();
+    }
+}
+
+/// The keeper's own state.
+struct Keeper<'a> {
+    shared: &'a Shared,
+    /// Segments that could not be sealed; the next start scans them.
+    given_up: HashSet<u64>,
+    is_tree_broken: bool,
+}
+
+impl Keeper<'_> {
+    /// Runs something on sled, which may panic. Answers whether it worked.
+    fn on_tree(
+        &mut self,
+        work: impl FnOnce(&super::index::TreeIndex) -> Result<(), Arc<sled::Error>>,
+    ) -> bool {
+        let Some(tree) = self
+            .shared
+            .index
+            .tree
+            .as_ref()
+            .filter(|_| !self.is_tree_broken)
+        else {
+            return false;
+        };
+        let reason = match catch_unwind(AssertUnwindSafe(|| work(tree))) {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it panicked".to_owned(),
+        };
+        self.is_tree_broken = true;
+        tracing::error!(
+            reason,
+            "the index cannot be written, newer segments stay in memory until the next start"
+        );
+        false
+    }
+}
+
+/// Ends the partitions that are not `live`, and moves the starts of those that are.
+pub(super) fn retain(shared: &Shared, live: &[(PartitionId, Offset)]) {
+    let known: Vec<PartitionId> = locked(&shared.bounds).keys().copied().collect();
+    let live: HashMap<PartitionId, Offset> = live.iter().copied().collect();
+    for partition in known {
+        trim(shared, partition, live.get(&partition).copied());
+    }
+}
+
+/// Moves the start of a partition, or ends it, and lets the keeper look for dead segments.
+pub(super) fn trim(shared: &Shared, partition: PartitionId, log_start: Option<Offset>) {
+    {
+        let mut bounds = locked(&shared.bounds);
+        match (log_start, bounds.get_mut(&partition)) {
+            (None, Some(_)) => {
+                bounds.remove(&partition);
+            }
+            (Some(start), Some(bounds)) if start > bounds.start => bounds.start = start,
+            // Nothing changes: an earlier start, or a partition without records.
+            (None, None) | (Some(_), _) => return,
+        }
+    }
+    locked(&shared.trims).push((partition, log_start));
+    locked(&shared.damage).retain_mut(|damage| {
+        if damage.partition == partition {
+            let start = log_start.unwrap_or(Offset(u64::MAX));
+            damage.range.start = damage.range.start.max(start);
+        }
+        damage.range.start < damage.range.end
+    });
+    shared.signal.wake();
+}

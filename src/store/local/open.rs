@@ -1,0 +1,266 @@
+//! Opening a folder: lock, identity, recovery, index, and the clean-stop marker at the other end.
+
+mod folder;
+mod indexes;
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
+
+use self::folder::Folder;
+use self::indexes::Indexed;
+use super::append::{Active, Appender, JournalEnd};
+use super::cache::TailCache;
+use super::identity::CleanMarker;
+use super::index::Index;
+use super::keeper::{self, Signal};
+use super::recovery::{Replayed, Survey, replay};
+use super::segments::{SegmentInfo, Segments};
+use super::{LocalConfig, LocalStore, OpenError, RecoveryReport, Shared, TornTail};
+use crate::io::{Disk, DiskFile, IoError};
+use crate::store::{Damage, Replay};
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "measures how long a start took, for the report; decides nothing"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl LocalStore {
+    /// Opens the folder, creating it where needed, and replays what it holds.
+    pub fn open(
+        config: LocalConfig,
+        disk: Arc<dyn Disk>,
+        replay_to: &mut dyn Replay,
+    ) -> Result<(Arc<Self>, RecoveryReport), OpenError> {
+        let started = now();
+        let folder = Folder::open(&config, disk.as_ref())?;
+        let segments = Segments::new(Arc::clone(&disk), &folder.journal_dir);
+        let clean = CleanMarker::read(disk.as_ref(), &folder.clean_path)?
+            .filter(|clean| clean.journal_id == folder.identity.journal_id);
+        let Indexed {
+            tree,
+            mut survey,
+            report: index_report,
+        } = indexes::survey_with_index(&config, &folder, &segments, clean.as_ref())?;
+        let replayed = replay(&segments, &survey.infos, survey.newest_snapshot, replay_to)?;
+        let torn_tail = match clean {
+            None => cut_torn_tail(&segments, &survey)?,
+            Some(_) => None,
+        };
+        let damage = remaining(std::mem::take(&mut survey.damage), &replayed);
+        // ORDER: the epoch rises and the marker goes before anything can be appended.
+        folder.take_over(disk.as_ref())?;
+        let active = resume(&segments, &mut survey, clean.is_some())?;
+        let missing_segments = missing(clean.as_ref(), &survey);
+        let mut report = RecoveryReport {
+            groups: replayed.groups,
+            batches: replayed.batches,
+            records: replayed.records,
+            segments: survey.infos.len() as u64,
+            torn_tail,
+            damage: damage.clone(),
+            rows_damaged: survey.rows_damaged,
+            missing_segments,
+            index: index_report,
+            was_clean: clean.is_some() || folder.is_new,
+            duration: Duration::ZERO,
+        };
+        *segments.infos_mut() = survey.infos;
+        let is_empty = segments.infos().is_empty();
+        let shared = Arc::new(Shared {
+            cache: RwLock::new(TailCache::new(config.cache_bytes)),
+            identity: folder.identity,
+            segments,
+            index: Index {
+                memory: RwLock::new(survey.memory),
+                tree,
+            },
+            bounds: Mutex::new(replayed.bounds),
+            trims: Mutex::default(),
+            damage: Mutex::new(damage),
+            snapshot_segment: AtomicU64::new(replayed.snapshot_segment),
+            signal: Signal::default(),
+            config,
+            disk,
+        });
+        folder.take_spares(&shared);
+        let mut appender = Appender::new(active, survey.next_seq);
+        if is_empty && survey.next_seq == 0 {
+            first_segment(&shared, &mut appender)?;
+        }
+        let keeper = keeper::start(&shared).map_err(OpenError::Thread)?;
+        report.duration = started.elapsed();
+        announce(&report);
+        let store = Self {
+            shared,
+            appender: Mutex::new(appender),
+            keeper: Mutex::new(Some(keeper)),
+            _lock: folder.lock,
+        };
+        Ok((Arc::new(store), report))
+    }
+}
+
+/// Damage in what is kept. Records before a log start are dead, damaged or not.
+fn remaining(damage: Vec<Damage>, replayed: &Replayed) -> Vec<Damage> {
+    let mut kept: Vec<Damage> = Vec::new();
+    for mut damage in damage {
+        let Some(bounds) = replayed.bounds.get(&damage.partition) else {
+            continue;
+        };
+        damage.range.start = damage.range.start.max(bounds.start);
+        if damage.range.start < damage.range.end && !kept.contains(&damage) {
+            kept.push(damage);
+        }
+    }
+    kept
+}
+
+/// Overwrites what lies behind the journal's end, so that it can never be taken for a group again.
+fn cut_torn_tail(segments: &Segments, survey: &Survey) -> Result<Option<TornTail>, IoError> {
+    const CHUNK: usize = 1 << 20;
+    let (Some(tail), Some(last)) = (survey.open_tail, survey.infos.keys().next_back()) else {
+        return Ok(None);
+    };
+    let file = segments.handle(*last)?;
+    let end = file.len_bytes()?;
+    let mut position = tail.end;
+    let mut is_changed = false;
+    let mut buffer = vec![0; CHUNK];
+    let zeros = vec![0; CHUNK];
+    while position < end {
+        let read = file.read_at(position, &mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        let is_zero = buffer.get(..read) == zeros.get(..read);
+        if !is_zero {
+            file.write_at(position, zeros.get(..read).unwrap_or_default())?;
+            is_changed = true;
+        }
+        position += read as u64;
+    }
+    if is_changed {
+        file.sync_data()?;
+    }
+    Ok((tail.torn_bytes > 0).then_some(TornTail {
+        segment: *last,
+        position: tail.end,
+        bytes: tail.torn_bytes,
+    }))
+}
+
+/// Goes on in the last segment when it is fit for it.
+fn resume(
+    segments: &Segments,
+    survey: &mut Survey,
+    was_clean: bool,
+) -> Result<Option<Active>, IoError> {
+    let Some((segment, info)) = survey.infos.iter_mut().next_back() else {
+        return Ok(None);
+    };
+    let is_short = info.file_bytes < info.groups_end;
+    let is_whole = info.damage.is_empty() || !was_clean;
+    if info.seal.is_some() || info.is_header_damaged || is_short || !is_whole {
+        return Ok(None);
+    }
+    info.is_active = true;
+    Ok(Some(active(*segment, info, segments.handle(*segment)?)))
+}
+
+fn active(segment: u64, info: &SegmentInfo, file: Arc<dyn DiskFile>) -> Active {
+    Active {
+        segment,
+        nonce: info.nonce,
+        file,
+        end: info.groups_end,
+        capacity: info.file_bytes,
+        data_from: super::journal::segment::HEADER_BYTES,
+        file_bytes: info.file_bytes,
+    }
+}
+
+fn missing(clean: Option<&CleanMarker>, survey: &Survey) -> Vec<u64> {
+    let listed = clean.map_or(&[][..], |clean| &clean.state.segments);
+    let is_missing = |segment: &&u64| !survey.infos.contains_key(segment);
+    listed.iter().filter(is_missing).copied().collect()
+}
+
+/// The first segment of a new folder: small, so that the first start is quick.
+fn first_segment(shared: &Arc<Shared>, appender: &mut Appender) -> Result<(), OpenError> {
+    let bytes = shared.config.first_segment_bytes;
+    let path = shared.segments.spare_path(1);
+    keeper::zero_filled(shared.disk.as_ref(), &path, bytes, &|| true)?;
+    let prepared = shared.signal.put_aside(path);
+    let rolled = appender.commit_snapshot(shared, &[]);
+    shared.signal.put_back(prepared);
+    match rolled {
+        Ok(_) => Ok(()),
+        Err(error) => Err(folder::unwritable(shared, &error)),
+    }
+}
+
+fn announce(report: &RecoveryReport) {
+    if let Some(torn) = &report.torn_tail {
+        tracing::warn!(
+            segment = torn.segment,
+            position = torn.position,
+            bytes = torn.bytes,
+            "cut a torn tail, which nobody was told was stored"
+        );
+    }
+    for damage in &report.damage {
+        tracing::error!(
+            partition = %damage.partition,
+            from = damage.range.start.0,
+            to = damage.range.end.0,
+            "records are damaged and cannot be read"
+        );
+    }
+    if !report.missing_segments.is_empty() {
+        tracing::error!(segments = ?report.missing_segments, "segments are missing");
+    }
+    tracing::info!(
+        segments = report.segments,
+        groups = report.groups,
+        was_clean = report.was_clean,
+        index = ?report.index,
+        duration_ms = report.duration.as_millis(),
+        "opened the journal"
+    );
+}
+
+/// Leaves word of a clean stop. Without it the next start reads more; nothing else is lost.
+pub(super) fn write_clean_marker(shared: &Shared, end: JournalEnd) {
+    let token = fastrand::u64(1..);
+    let (indexed, infos) = {
+        let infos = shared.segments.infos();
+        let of = |(segment, info): (&u64, &SegmentInfo)| info.is_indexed.then_some(*segment);
+        let indexed: Vec<u64> = infos.iter().filter_map(of).collect();
+        (indexed, infos.len())
+    };
+    let is_checked = match &shared.index.tree {
+        Some(tree) => indexes::checkpoint(tree, token),
+        None => false,
+    };
+    let marker = CleanMarker {
+        journal_id: shared.identity.journal_id,
+        next_seq: end.next_seq,
+        segment: end.segment,
+        end: end.end,
+        index_token: if is_checked { token } else { 0 },
+        indexed: if is_checked { indexed } else { Vec::new() },
+        state: shared.state(),
+    };
+    let path = folder::clean_path(&shared.config);
+    match marker.write(shared.disk.as_ref(), &path) {
+        Ok(()) => tracing::info!(segments = infos, "closed the journal"),
+        Err(error) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the clean-stop marker was not written, the next start checks everything"
+        ),
+    }
+}

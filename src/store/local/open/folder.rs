@@ -1,0 +1,147 @@
+//! The data folder: whose it is, and who holds it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::super::identity::Identity;
+use super::{LocalConfig, OpenError, Segments, Shared};
+use crate::io::{Disk, DiskLock, IoError};
+use crate::store::CommitError;
+
+const LOCK: &str = "LOCK";
+const IDENTITY: &str = "IDENTITY";
+const CLEAN: &str = "CLEAN";
+const JOURNAL: &str = "journal";
+/// What a folder may hold besides IDENTITY and still count as empty: a first start that was
+/// interrupted, and what file systems put there themselves.
+const HARMLESS: [&str; 6] = [
+    LOCK,
+    JOURNAL,
+    "index",
+    "IDENTITY.tmp",
+    "CLEAN.tmp",
+    "lost+found",
+];
+
+/// A locked data folder.
+#[derive(Debug)]
+pub(super) struct Folder {
+    pub(super) lock: Box<dyn DiskLock>,
+    /// Its epoch is the new one; on the device it is once [`take_over`](Self::take_over) returned.
+    pub(super) identity: Identity,
+    pub(super) is_new: bool,
+    pub(super) journal_dir: PathBuf,
+    pub(super) clean_path: PathBuf,
+    identity_path: PathBuf,
+    /// Numbers of the segments, sorted.
+    pub(super) segments: Vec<u64>,
+    spares: Vec<String>,
+}
+
+pub(super) fn clean_path(config: &LocalConfig) -> PathBuf {
+    config.data_dir.join(CLEAN)
+}
+
+impl Folder {
+    pub(super) fn open(config: &LocalConfig, disk: &dyn Disk) -> Result<Self, OpenError> {
+        let dir = &config.data_dir;
+        disk.create_dir_all(dir)?;
+        let identity_path = dir.join(IDENTITY);
+        let names = disk.list(dir)?;
+        let has_identity = names.iter().any(|name| name == IDENTITY);
+        let is_harmless = |name: &String| HARMLESS.contains(&name.as_str());
+        if !has_identity && !names.iter().all(is_harmless) {
+            return Err(OpenError::NotFalcon { path: dir.clone() });
+        }
+        let lock = disk.lock(&dir.join(LOCK))?;
+        let lock = lock.ok_or_else(|| OpenError::Locked { path: dir.clone() })?;
+        let journal_dir = dir.join(JOURNAL);
+        disk.create_dir_all(&journal_dir)?;
+        let (segments, spares) = list_journal(disk, &journal_dir)?;
+        let known = Identity::read(disk, &identity_path)?;
+        let identity = match known {
+            Some(known) => Identity {
+                epoch: known.epoch.saturating_add(1),
+                ..known
+            },
+            None if segments.is_empty() => Identity {
+                journal_id: fastrand::u128(1..),
+                epoch: 1,
+            },
+            None => {
+                let path = identity_path;
+                return Err(OpenError::IdentityMissing { path });
+            }
+        };
+        if known.is_none() {
+            disk.sync_dir(dir)?;
+            identity.create(disk, &identity_path)?;
+        }
+        Ok(Self {
+            lock,
+            identity,
+            is_new: known.is_none(),
+            journal_dir,
+            clean_path: clean_path(config),
+            identity_path,
+            segments,
+            spares,
+        })
+    }
+
+    /// Makes this owner's epoch durable and removes the clean-stop marker.
+    pub(super) fn take_over(&self, disk: &dyn Disk) -> Result<(), IoError> {
+        if !self.is_new {
+            self.identity.update(disk, &self.identity_path)?;
+        }
+        match disk.remove(&self.clean_path) {
+            Err(error) if !error.is_not_found() => return Err(error),
+            Err(_) | Ok(()) => {}
+        }
+        disk.sync_dir(self.clean_path.parent().unwrap_or(Path::new(".")))
+    }
+
+    /// Keeps prepared segments that are whole and of the right size, removes others.
+    pub(super) fn take_spares(&self, shared: &Arc<Shared>) {
+        for (kept, name) in self.spares.iter().enumerate() {
+            let path = self.journal_dir.join(name);
+            let bytes = shared.disk.open(&path).and_then(|file| file.len_bytes());
+            let is_fit = bytes.is_ok_and(|bytes| bytes == shared.config.segment_bytes);
+            if is_fit && kept < shared.config.spare_segments {
+                shared.signal.add_spare(path);
+            } else if let Err(error) = shared.disk.remove(&path) {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a prepared segment that is not needed could not be removed"
+                );
+            }
+        }
+    }
+}
+
+fn list_journal(disk: &dyn Disk, dir: &Path) -> Result<(Vec<u64>, Vec<String>), IoError> {
+    let mut segments = Vec::new();
+    let mut spares = Vec::new();
+    for name in disk.list(dir)? {
+        if let Some(number) = Segments::number_in(&name) {
+            segments.push(number);
+        } else if name.starts_with("spare-") && name.ends_with(".seg") {
+            spares.push(name);
+        }
+    }
+    segments.sort_unstable();
+    Ok((segments, spares))
+}
+
+/// Why the first segment could not be written.
+pub(super) fn unwritable(shared: &Shared, error: &CommitError) -> OpenError {
+    let source = match error {
+        CommitError::Failed(error) => std::io::Error::new(error.source.kind(), error.to_string()),
+        CommitError::Full { .. } => std::io::ErrorKind::StorageFull.into(),
+        CommitError::TooLarge { .. } | CommitError::Stopped | CommitError::Fenced => {
+            std::io::ErrorKind::Other.into()
+        }
+    };
+    let dir = shared.segments.dir();
+    OpenError::Io(IoError::new("write the first segment", dir, source))
+}

@@ -1,0 +1,199 @@
+//! The read path: index, tail cache, device.
+//!
+//! Promises that every batch read from the device was checked against its checksum, partition and
+//! expected offset, and that damage is named exactly. Must not know: who asks.
+
+mod exact;
+mod walk;
+
+use std::ops::{ControlFlow, Range};
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+use falcon_protocol::{Offset, PartitionId};
+
+use self::exact::read_exactly;
+use self::walk::{Anomaly, Taker, Window, read_extent};
+use super::Shared;
+use super::index::Place;
+use crate::store::{Damage, Extent, Lookup, ReadError};
+
+/// How often a read looks an offset up again when the segment was reclaimed meanwhile.
+const LOOKUPS_MAX: usize = 8;
+
+fn cached(shared: &Shared, place: &Place) -> Option<Bytes> {
+    let bytes = usize::try_from(place.extent.bytes).ok()?;
+    let cache = shared.cache.read().unwrap_or_else(PoisonError::into_inner);
+    cache.slice(place.segment, place.position, bytes)
+}
+
+/// Batches from the tail cache alone.
+pub(super) fn lookup(
+    shared: &Shared,
+    partition: PartitionId,
+    range: Range<Offset>,
+    bytes_max: usize,
+) -> Lookup {
+    let mut taker = Taker::new(partition, range, bytes_max);
+    while taker.wants_more() {
+        let place = shared.index.find_in_memory(partition, taker.next());
+        let Some(place) = place.filter(|place| place.extent.base_offset < taker.end()) else {
+            break;
+        };
+        let Some(bytes) = cached(shared, &place) else {
+            break;
+        };
+        if taker.take_cached(&place, &bytes).is_err() {
+            break;
+        }
+    }
+    match taker.into_batches() {
+        batches if batches.is_empty() => Lookup::Device,
+        batches => Lookup::Cached(batches),
+    }
+}
+
+/// Batches from the cache or the device.
+pub(super) fn read(
+    shared: &Shared,
+    partition: PartitionId,
+    range: Range<Offset>,
+    bytes_max: usize,
+) -> Result<Vec<Bytes>, ReadError> {
+    let mut taker = Taker::new(partition, range, bytes_max);
+    let mut window = Window::default();
+    let mut again = 0;
+    while taker.wants_more() {
+        let offset = taker.next();
+        let place = find(shared, partition, offset)?;
+        let Some(place) = place.filter(|place| place.contains(offset)) else {
+            return finish(taker, not_found(shared, partition, offset, place.as_ref()));
+        };
+        if place.extent.base_offset >= taker.end() {
+            break;
+        }
+        if let Some(bytes) = cached(shared, &place)
+            && taker.take_cached(&place, &bytes).is_ok()
+        {
+            continue;
+        }
+        let read = match shared.segments.handle(place.segment) {
+            Ok(file) => read_extent(file.as_ref(), &place, &mut taker, &mut window)
+                .or_else(|anomaly| retry(anomaly, file.as_ref(), &place, &mut taker)),
+            Err(error) => Err(ReadError::Io(Arc::new(error))),
+        };
+        let Err(error) = read else {
+            continue;
+        };
+        // The segment may have been reclaimed, and its bytes overwritten, since the lookup.
+        let is_live = shared.segments.infos().contains_key(&place.segment);
+        if !is_live && again < LOOKUPS_MAX {
+            again += 1;
+            window = Window::default();
+            continue;
+        }
+        if !is_live {
+            return finish(taker, ReadError::Missing { offset });
+        }
+        if let ReadError::Damaged(damage) = &error {
+            shared.note_damage(damage);
+        }
+        return finish(taker, error);
+    }
+    Ok(taker.into_batches())
+}
+
+/// Something was not as expected: reads all of the extent again and looks closely.
+fn retry(
+    anomaly: Anomaly,
+    file: &dyn crate::io::DiskFile,
+    place: &Place,
+    taker: &mut Taker,
+) -> Result<(), ReadError> {
+    match anomaly {
+        Anomaly::Io(error) => Err(ReadError::Io(Arc::new(error))),
+        Anomaly::Mismatch => read_exactly(file, place, taker),
+    }
+}
+
+/// What was read before the error is worth having; the error comes back with the next read.
+fn finish(taker: Taker, error: ReadError) -> Result<Vec<Bytes>, ReadError> {
+    match taker.into_batches() {
+        batches if batches.is_empty() => Err(error),
+        batches => Ok(batches),
+    }
+}
+
+fn find(shared: &Shared, partition: PartitionId, from: Offset) -> Result<Option<Place>, ReadError> {
+    shared
+        .index
+        .first_from(partition, from)
+        .map_err(ReadError::Index)
+}
+
+/// Why an offset is in no extent; `next` is the first extent after it.
+fn not_found(
+    shared: &Shared,
+    partition: PartitionId,
+    offset: Offset,
+    next: Option<&Place>,
+) -> ReadError {
+    let known = super::locked(&shared.damage)
+        .iter()
+        .find(|damage| damage.partition == partition && damage.range.contains(&offset))
+        .cloned();
+    if let Some(damage) = known {
+        return ReadError::Damaged(damage);
+    }
+    let bounds = shared.bounds_of(partition).unwrap_or_default();
+    if offset < bounds.start || offset >= bounds.end {
+        return ReadError::Missing { offset };
+    }
+    // Between what is kept and what was assigned, every offset had a record: a segment is gone.
+    let end = next.map_or(bounds.end, |next| next.extent.base_offset.min(bounds.end));
+    let damage = Damage {
+        partition,
+        range: offset..end,
+    };
+    shared.note_damage(&damage);
+    ReadError::Damaged(damage)
+}
+
+/// Visits extents in order.
+pub(super) fn extents(
+    shared: &Shared,
+    partition: PartitionId,
+    from: Offset,
+    visit: &mut dyn FnMut(Extent) -> ControlFlow<()>,
+) -> Result<(), ReadError> {
+    let mut next = from;
+    while let Some(place) = find(shared, partition, next)? {
+        if visit(place.extent).is_break() || place.extent.end_offset() <= next {
+            break;
+        }
+        next = place.extent.end_offset();
+    }
+    Ok(())
+}
+
+/// First offset at or after `from` of an extent with a record time of `timestamp_ms` or later.
+pub(super) fn find_time(
+    shared: &Shared,
+    partition: PartitionId,
+    from: Offset,
+    timestamp_ms: i64,
+) -> Result<Option<Offset>, ReadError> {
+    let floor = shared.index.time_floor(partition, timestamp_ms);
+    let Some(floor) = floor.map_err(ReadError::Index)? else {
+        return Ok(None);
+    };
+    let mut found = None;
+    extents(shared, partition, from.max(floor), &mut |extent| {
+        if extent.max_timestamp_ms < timestamp_ms {
+            return ControlFlow::Continue(());
+        }
+        found = Some(extent.base_offset.max(from));
+        ControlFlow::Break(())
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,223 @@
+//! Walking the batches of an extent and taking those that are wanted.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use falcon_protocol::batch::BATCH_HEADER_BYTES;
+use falcon_protocol::{Batch, BatchHeader, Offset, PartitionId};
+
+use crate::io::{DiskFile, IoError};
+use crate::store::local::index::Place;
+
+/// Least and most bytes fetched at once, unless one batch needs more.
+const FETCH_BYTES: Range<usize> = 4 << 10..256 << 10;
+
+/// Why an extent was not read as expected.
+#[derive(Debug)]
+pub(super) enum Anomaly {
+    Io(IoError),
+    /// The bytes are not the batches that the index promises.
+    Mismatch,
+}
+
+/// Collects whole batches until there are enough.
+#[derive(Debug)]
+pub(super) struct Taker {
+    partition: PartitionId,
+    wanted: Range<Offset>,
+    bytes_left: usize,
+    runs: Vec<Bytes>,
+    is_full: bool,
+}
+
+/// What to do with a batch.
+enum Verdict {
+    Skip,
+    Take,
+    Enough,
+}
+
+impl Taker {
+    pub(super) fn new(partition: PartitionId, wanted: Range<Offset>, bytes_max: usize) -> Self {
+        Self {
+            partition,
+            wanted,
+            bytes_left: bytes_max,
+            runs: Vec::new(),
+            is_full: false,
+        }
+    }
+
+    /// First offset not yet taken.
+    pub(super) fn next(&self) -> Offset {
+        self.wanted.start
+    }
+
+    pub(super) fn end(&self) -> Offset {
+        self.wanted.end
+    }
+
+    pub(super) fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    pub(super) fn wants_more(&self) -> bool {
+        !self.is_full && self.wanted.start < self.wanted.end
+    }
+
+    pub(super) fn into_batches(self) -> Vec<Bytes> {
+        self.runs
+    }
+
+    fn judge(&mut self, header: &BatchHeader) -> Verdict {
+        if header.end_offset() <= self.wanted.start {
+            return Verdict::Skip;
+        }
+        let bytes = header.batch_bytes as usize;
+        let is_over = bytes > self.bytes_left && !self.runs.is_empty();
+        if is_over || header.end_offset() > self.wanted.end {
+            self.is_full = true;
+            return Verdict::Enough;
+        }
+        Verdict::Take
+    }
+
+    /// Takes one batch, which was checked.
+    fn take(&mut self, header: &BatchHeader, bytes: Bytes) {
+        self.bytes_left = self.bytes_left.saturating_sub(bytes.len());
+        self.is_full = self.bytes_left == 0;
+        self.wanted.start = header.end_offset();
+        self.runs.push(bytes);
+    }
+
+    /// Takes a batch if it is wanted; answers whether to go on.
+    pub(super) fn offer(&mut self, header: &BatchHeader, bytes: Bytes) -> bool {
+        match self.judge(header) {
+            Verdict::Skip => true,
+            Verdict::Take => {
+                self.take(header, bytes);
+                self.wants_more()
+            }
+            Verdict::Enough => false,
+        }
+    }
+
+    /// Takes from an extent in memory, as one run of batches.
+    pub(super) fn take_cached(&mut self, place: &Place, extent: &Bytes) -> Result<(), Anomaly> {
+        let mut run = 0..0;
+        let mut at = 0;
+        let mut expected = place.extent.base_offset;
+        let before = self.runs.len();
+        while let Some(rest) = extent.get(at..).filter(|rest| !rest.is_empty()) {
+            let header = BatchHeader::decode(rest).map_err(|_| Anomaly::Mismatch)?;
+            let end = at + header.batch_bytes as usize;
+            if header.base_offset != expected || end > extent.len() {
+                return Err(Anomaly::Mismatch);
+            }
+            expected = header.end_offset();
+            match self.judge(&header) {
+                Verdict::Skip => run = end..end,
+                Verdict::Take => {
+                    // One empty run stands for the whole; it is filled in below.
+                    if self.runs.len() == before {
+                        self.runs.push(Bytes::new());
+                    }
+                    self.bytes_left = self.bytes_left.saturating_sub(end - at);
+                    self.is_full = self.bytes_left == 0;
+                    self.wanted.start = expected;
+                    run.end = end;
+                }
+                Verdict::Enough => break,
+            }
+            if !self.wants_more() {
+                break;
+            }
+            at = end;
+        }
+        if let Some(filled) = self.runs.get_mut(before) {
+            *filled = extent.slice(run);
+        }
+        Ok(())
+    }
+}
+
+/// The last bytes fetched, for small extents that lie near each other.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    segment: u64,
+    position: u64,
+    bytes: Bytes,
+}
+
+impl Window {
+    /// `bytes` bytes at a position, or fewer at the end of the file; fetches `ahead` where it must.
+    fn fetch(
+        &mut self,
+        file: &dyn DiskFile,
+        (segment, position): (u64, u64),
+        bytes: usize,
+        ahead: usize,
+    ) -> Result<Bytes, Anomaly> {
+        if segment == self.segment
+            && let Some(skip) = position.checked_sub(self.position)
+            && let Ok(skip) = usize::try_from(skip)
+            && let Some(end) = skip.checked_add(bytes)
+            && end <= self.bytes.len()
+        {
+            return Ok(self.bytes.slice(skip..end));
+        }
+        let mut buffer = vec![0; bytes.max(ahead)];
+        let read = file.read_at(position, &mut buffer).map_err(Anomaly::Io)?;
+        buffer.truncate(read);
+        *self = Self {
+            segment,
+            position,
+            bytes: Bytes::from(buffer),
+        };
+        Ok(self.bytes.slice(..bytes.min(read)))
+    }
+}
+
+/// Takes what is wanted from an extent on the device. Every batch taken is checked; those skipped
+/// must at least follow each other densely.
+pub(super) fn read_extent(
+    file: &dyn DiskFile,
+    place: &Place,
+    taker: &mut Taker,
+    window: &mut Window,
+) -> Result<(), Anomaly> {
+    let ahead = taker.bytes_left.clamp(FETCH_BYTES.start, FETCH_BYTES.end);
+    let end = place.position + u64::from(place.extent.bytes);
+    let mut position = place.position;
+    let mut expected = place.extent.base_offset;
+    while position < end && taker.wants_more() {
+        let at = (place.segment, position);
+        let head = window.fetch(file, at, BATCH_HEADER_BYTES, ahead)?;
+        let header = BatchHeader::decode(&head).map_err(|_| Anomaly::Mismatch)?;
+        let next = position + u64::from(header.batch_bytes);
+        if header.base_offset != expected || next > end {
+            return Err(Anomaly::Mismatch);
+        }
+        match taker.judge(&header) {
+            Verdict::Skip => {}
+            Verdict::Enough => break,
+            Verdict::Take => {
+                let bytes = header.batch_bytes as usize;
+                let bytes = window.fetch(file, at, bytes, ahead)?;
+                let batch = Batch::from_bytes(bytes).map_err(|_| Anomaly::Mismatch)?;
+                let checked = batch.verify_in(taker.partition);
+                checked.map_err(|_| Anomaly::Mismatch)?;
+                taker.take(&header, batch.bytes().clone());
+            }
+        }
+        expected = header.end_offset();
+        position = next;
+    }
+    // An extent that ends early would be looked up again for ever.
+    let is_short = position >= end && expected != place.extent.end_offset();
+    if is_short {
+        Err(Anomaly::Mismatch)
+    } else {
+        Ok(())
+    }
+}

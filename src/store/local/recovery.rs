@@ -1,0 +1,15 @@
+//! Finding out what a folder holds.
+//!
+//! Promises: what was acknowledged is never cut, damage is named, and what was found depends only on
+//! the bytes. Two passes: [`survey`] finds extents, damage and the end of the journal; [`replay`]
+//! hands rows and batches from the newest whole snapshot on to the owner of the tables. Must not
+//! know: what the rows mean.
+
+mod ends;
+mod footers;
+mod replay;
+mod survey;
+
+pub(super) use footers::read_footer;
+pub(super) use replay::{Replayed, replay};
+pub(super) use survey::{Given, Survey, SurveyError, survey};

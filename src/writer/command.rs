@@ -1,0 +1,88 @@
+//! What the writer can be asked to do.
+
+use falcon_protocol::message::{ConfigEntry, ProducerGranted};
+use falcon_protocol::{Batch, Offset, PartitionId, TopicId};
+
+use super::error::{OffsetsError, ProducerError, PublishError, TopicError};
+
+/// Called once, on the writer's thread, with the outcome. Must not block.
+pub type Answer<T, E> = Box<dyn FnOnce(Result<T, E>) + Send>;
+
+/// Called once with the outcome of a publish.
+pub type PublishAnswer = Answer<Appended, PublishError>;
+
+/// The batch is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// Append time, Unix milliseconds.
+    pub append_time_ms: i64,
+    /// Records in it.
+    pub record_count: u32,
+    /// Whether it had been appended before.
+    pub is_duplicate: bool,
+}
+
+/// Append a batch.
+pub struct Publish {
+    /// Where.
+    pub partition: PartitionId,
+    /// What: its checksum and records were verified.
+    pub batch: Batch,
+    /// Gets the outcome; holds the permits that pay for the batch's memory.
+    pub answer: PublishAnswer,
+}
+
+/// Change a topic.
+#[derive(Debug)]
+pub struct TopicAlteration {
+    /// The topic.
+    pub name: String,
+    /// Settings to change.
+    pub config: Vec<ConfigEntry>,
+    /// New number of partitions.
+    pub partitions: Option<u32>,
+}
+
+/// Store offsets, all or nothing.
+#[derive(Debug)]
+pub struct CommitOffsets {
+    /// The group.
+    pub group: String,
+    /// Partition, next offset to read, note.
+    pub offsets: Vec<(PartitionId, Offset, String)>,
+}
+
+/// Let go of a partition's oldest records.
+#[derive(Debug, Clone, Copy)]
+pub struct Trim {
+    /// The partition.
+    pub partition: PartitionId,
+    /// New log start offset.
+    pub log_start: Offset,
+    /// Bytes of the batches before it.
+    pub bytes_freed: u64,
+}
+
+/// A command for the writer.
+pub enum Command {
+    /// Append a batch.
+    Publish(Publish),
+    /// Create a topic: name, partitions, settings.
+    CreateTopic(String, u32, Vec<ConfigEntry>, Answer<TopicId, TopicError>),
+    /// Change a topic.
+    AlterTopic(TopicAlteration, Answer<(), TopicError>),
+    /// Delete a topic.
+    DeleteTopic(String, Answer<(), TopicError>),
+    /// Allocate a producer id, or take over a named one.
+    InitProducer(Option<String>, Answer<ProducerGranted, ProducerError>),
+    /// Store offsets.
+    CommitOffsets(CommitOffsets, Answer<(), OffsetsError>),
+    /// Forget a group's offsets: group, topic.
+    DeleteOffsets(String, Option<String>, Answer<(), OffsetsError>),
+    /// Let go of old records.
+    Trim(Vec<Trim>),
+    /// Forget publishers idle since before this time, Unix milliseconds.
+    ExpireProducers(i64),
+}

@@ -1,0 +1,331 @@
+//! The writer's loop: drain, append, sync, publish, ack.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use super::command::{Answer, Appended, Command, PublishAnswer};
+use super::error::{JournalError, PublishError};
+use super::handle::WriterHandle;
+use super::state::{Effects, OffsetChange, State};
+use super::views::{Views, WriteState};
+use crate::clock;
+use crate::store::{CommitError, Store};
+
+/// A group is closed when its batches have this many bytes: more does not make a sync cheaper.
+const GROUP_BYTES_TARGET: usize = 4 * 1024 * 1024;
+
+/// A writer that runs.
+pub struct Running {
+    /// The way to it.
+    pub handle: WriterHandle,
+    /// What it has made durable.
+    pub views: Arc<Views>,
+    /// Ends when the last handle is gone, with the outcome of closing the store.
+    pub thread: JoinHandle<Result<(), CommitError>>,
+}
+
+/// Starts the writer on a thread of its own. It ends, closing the store, when every handle is gone.
+pub fn spawn(mut state: State, store: Arc<dyn Store>) -> std::io::Result<Running> {
+    state.epoch = store.epoch();
+    let offsets = core::mem::take(&mut state.recovered_offsets);
+    state.offsets_count = offsets.len() as u64;
+    let views = Arc::new(Views::new(
+        Arc::clone(&state.catalog),
+        &state.partitions,
+        offsets,
+    ));
+    let (handle, commands) = WriterHandle::channel();
+    let writer = Writer {
+        state,
+        store,
+        views: Arc::clone(&views),
+        pending: Vec::new(),
+        failed: false,
+    };
+    let thread = std::thread::Builder::new()
+        .name("falcon-writer".into())
+        .spawn(move || writer.run(commands))?;
+    Ok(Running {
+        handle,
+        views,
+        thread,
+    })
+}
+
+/// An answer that waits for the sync of its group.
+enum Pending {
+    Publish(PublishAnswer, Result<Appended, PublishError>),
+    Other(Box<dyn FnOnce(Result<(), JournalError>) + Send>),
+}
+
+/// What a turn may append.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    batches: Result<(), JournalError>,
+    rows: Result<(), JournalError>,
+}
+
+struct Writer {
+    state: State,
+    store: Arc<dyn Store>,
+    views: Arc<Views>,
+    pending: Vec<Pending>,
+    failed: bool,
+}
+
+impl Writer {
+    fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), CommitError> {
+        while let Some(first) = commands.blocking_recv() {
+            let room = self.prepare();
+            let mut bytes = self.admit(first, room);
+            while bytes < GROUP_BYTES_TARGET
+                && let Ok(next) = commands.try_recv()
+            {
+                bytes += self.admit(next, room);
+            }
+            let outcome = self.make_durable();
+            self.answer(outcome);
+        }
+        self.close()
+    }
+
+    /// What this turn may append. A segment that is due to roll gets its snapshot first, before
+    /// this turn changes the state.
+    fn prepare(&mut self) -> Room {
+        let rows = self.check_room(false);
+        let batches = rows.and_then(|()| self.check_room(true));
+        match batches {
+            Ok(()) => {
+                if self.views.write_state() == WriteState::Full {
+                    info!("space has returned, publishes are accepted again");
+                    self.views.set_write_state(WriteState::Accepting);
+                }
+            }
+            // A full device gets no new segment: what little is written goes on in this one.
+            Err(_) => return Room { batches, rows },
+        }
+        if self.store.wants_snapshot() {
+            let snapshot = self.state.rows(&self.views.offsets());
+            if let Err(failure) = self.store.commit_snapshot(snapshot) {
+                let refused = Err(self.refusal(&failure));
+                return Room {
+                    batches: refused,
+                    rows: refused,
+                };
+            }
+        }
+        Room { batches, rows }
+    }
+
+    fn check_room(&mut self, has_batches: bool) -> Result<(), JournalError> {
+        if self.failed {
+            return Err(JournalError::Stopped);
+        }
+        let checked = self.store.check_room(has_batches);
+        checked.map_err(|failure| self.refusal(&failure))
+    }
+
+    /// Why nothing is appended this turn: the device is full, or the journal has failed.
+    fn refusal(&mut self, failure: &CommitError) -> JournalError {
+        match *failure {
+            CommitError::Full {
+                free_bytes,
+                floor_bytes,
+            } => self.full(free_bytes, floor_bytes),
+            CommitError::TooLarge { .. }
+            | CommitError::Failed(_)
+            | CommitError::Stopped
+            | CommitError::Fenced => self.fail(failure, JournalError::Stopped),
+        }
+    }
+
+    fn full(&self, free_bytes: u64, floor_bytes: u64) -> JournalError {
+        if self.views.write_state() != WriteState::Full {
+            warn!(
+                free_bytes,
+                floor_bytes, "the disk is full, publishes are refused"
+            );
+            self.views.set_write_state(WriteState::Full);
+        }
+        JournalError::Full {
+            free_bytes,
+            floor_bytes,
+        }
+    }
+
+    /// Decides on a command and queues its answer. Returns the bytes it adds to the group.
+    ///
+    /// A full disk stops publishes first: other changes are small and use the reserve.
+    fn admit(&mut self, command: Command, room: Room) -> usize {
+        let now_ms = clock::now_unix_ms();
+        if let Err(refused) = room.rows {
+            self.refuse(command, refused);
+            return 0;
+        }
+        let state = &mut self.state;
+        match command {
+            Command::Publish(publish) => {
+                let bytes = publish.batch.bytes().len();
+                let result = match room.batches {
+                    Ok(()) => state.publish(publish.partition, publish.batch, now_ms),
+                    Err(refused) => Err(refused.into()),
+                };
+                self.pending.push(Pending::Publish(publish.answer, result));
+                return bytes;
+            }
+            Command::CreateTopic(name, partitions, config, answer) => {
+                let result = state.create_topic(name, partitions, &config, now_ms);
+                self.defer(answer, result);
+            }
+            Command::AlterTopic(change, answer) => {
+                let result = state.alter_topic(change);
+                self.defer(answer, result);
+            }
+            Command::DeleteTopic(name, answer) => {
+                let result = state.delete_topic(name);
+                self.defer(answer, result);
+            }
+            Command::InitProducer(name, answer) => {
+                let result = state.init_producer(name);
+                self.defer(answer, result);
+            }
+            Command::CommitOffsets(commit, answer) => {
+                let result = state.commit_offsets(commit, &self.views.offsets(), now_ms);
+                self.defer(answer, result);
+            }
+            Command::DeleteOffsets(group, topic, answer) => {
+                let result = state.delete_offsets(group, topic, &self.views.offsets());
+                self.defer(answer, result);
+            }
+            Command::Trim(trims) => state.trim(&trims),
+            Command::ExpireProducers(before_ms) => state.expire_producers(before_ms),
+        }
+        0
+    }
+
+    /// Refuses a command before anything is decided.
+    fn refuse(&mut self, command: Command, refused: JournalError) {
+        match command {
+            Command::Publish(publish) => {
+                self.pending
+                    .push(Pending::Publish(publish.answer, Err(refused.into())));
+            }
+            Command::Trim(_) | Command::ExpireProducers(_) => {}
+            Command::CreateTopic(.., answer) => self.defer(answer, Err(refused.into())),
+            Command::AlterTopic(_, answer) | Command::DeleteTopic(_, answer) => {
+                self.defer(answer, Err(refused.into()));
+            }
+            Command::InitProducer(_, answer) => self.defer(answer, Err(refused.into())),
+            Command::CommitOffsets(_, answer) | Command::DeleteOffsets(.., answer) => {
+                self.defer(answer, Err(refused.into()));
+            }
+        }
+    }
+
+    /// Queues an answer. A refusal waits too: it may depend on a change of the same group.
+    fn defer<T, E>(&mut self, answer: Answer<T, E>, result: Result<T, E>)
+    where
+        T: Send + 'static,
+        E: From<JournalError> + Send + 'static,
+    {
+        self.pending.push(Pending::Other(Box::new(move |journal| {
+            answer(match (journal, result) {
+                (Ok(()), result) => result,
+                (Err(_), Err(refused)) => Err(refused),
+                (Err(failure), Ok(_)) => Err(failure.into()),
+            });
+        })));
+    }
+
+    /// Appends the group, syncs, publishes what changed.
+    fn make_durable(&mut self) -> Result<(), JournalError> {
+        self.state.put_trimmed_rows();
+        let group = core::mem::take(&mut self.state.group);
+        let effects = core::mem::take(&mut self.state.effects);
+        if group.is_empty() {
+            return if self.failed {
+                Err(JournalError::Stopped)
+            } else {
+                Ok(())
+            };
+        }
+        let committed = self
+            .store
+            .commit(group)
+            .and_then(|seq| self.store.durable(seq));
+        match committed {
+            Ok(()) => {
+                self.publish(effects);
+                Ok(())
+            }
+            Err(failure) => Err(self.fail(&failure, JournalError::OutcomeUnknown)),
+        }
+    }
+
+    /// INVARIANT: the first failure is final. The state holds changes that are not durable, so nothing
+    /// may be decided against it any more.
+    fn fail(&mut self, failure: &CommitError, outcome: JournalError) -> JournalError {
+        if !self.failed {
+            let source = std::error::Error::source(failure).map(ToString::to_string);
+            error!(%failure, source, "the journal failed: no change is accepted until a restart");
+        }
+        self.failed = true;
+        self.views.set_write_state(WriteState::Stopped);
+        outcome
+    }
+
+    /// ORDER: the catalog first, so that new partitions have views; watermarks after the store
+    /// made the batches readable; the store is told of trims when readers no longer go there.
+    fn publish(&mut self, effects: Effects) {
+        if effects.is_catalog_changed {
+            self.views
+                .publish_catalog(Arc::clone(&self.state.catalog), &self.state.partitions);
+        }
+        for id in effects.partitions {
+            if let Some(partition) = self.state.partitions.get(&id) {
+                self.views.publish_partition(id, partition);
+            }
+        }
+        if !effects.offsets.is_empty() {
+            self.views.change_offsets(|offsets| {
+                for change in effects.offsets {
+                    match change {
+                        OffsetChange::Put(group, id, committed) => {
+                            offsets.put(&group, id, committed);
+                        }
+                        OffsetChange::Remove(group, id) => offsets.remove(&group, id),
+                        OffsetChange::RemoveTopic(topic) => offsets.remove_topic(topic),
+                    }
+                }
+                self.state.offsets_count = offsets.len() as u64;
+            });
+        }
+        for (id, log_start) in effects.trims {
+            self.store.trim(id, log_start);
+        }
+    }
+
+    fn answer(&mut self, outcome: Result<(), JournalError>) {
+        for pending in self.pending.drain(..) {
+            match pending {
+                Pending::Other(answer) => answer(outcome),
+                Pending::Publish(answer, result) => answer(match (outcome, result) {
+                    (Ok(()), result) => result,
+                    (Err(_), Err(refused)) => Err(refused),
+                    (Err(failure), Ok(_)) => Err(failure.into()),
+                }),
+            }
+        }
+    }
+
+    fn close(self) -> Result<(), CommitError> {
+        if self.failed {
+            warn!("closing without a clean-stop marker, because the journal had failed");
+        }
+        let rows = self.state.rows(&self.views.offsets());
+        self.store.close(rows)
+    }
+}

@@ -1,0 +1,207 @@
+//! The writer's state: everything that commands are decided against.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use falcon_protocol::{Offset, PartitionId, ProducerId, TopicId};
+
+use crate::catalog::{Catalog, Topic};
+use crate::group::{Committed, Offsets};
+use crate::partition::{PartitionState, ProducerState};
+use crate::store::{CommitGroup, Row, Table};
+
+/// Bounds on what the state may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct StateLimits {
+    /// Topics.
+    pub topics_max: u64,
+    /// Partitions of all topics.
+    pub partitions_max: u64,
+    /// Committed offsets of all groups.
+    pub committed_offsets_max: u64,
+    /// Named publishers, and remembered (publisher, partition) pairs.
+    pub producers_max: u64,
+}
+
+/// A named publisher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NamedPublisher {
+    pub(super) id: ProducerId,
+    pub(super) epoch: u32,
+}
+
+/// A change of committed offsets that waits for its sync.
+#[derive(Debug)]
+pub(super) enum OffsetChange {
+    Put(String, PartitionId, Committed),
+    Remove(String, PartitionId),
+    RemoveTopic(TopicId),
+}
+
+/// What becomes visible after the sync of the group that is being put together.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    pub(super) partitions: Vec<PartitionId>,
+    pub(super) is_catalog_changed: bool,
+    pub(super) offsets: Vec<OffsetChange>,
+    pub(super) trims: Vec<(PartitionId, Option<Offset>)>,
+}
+
+/// Catalog, partitions, publishers; committed offsets live in the views, which hold the only copy.
+#[derive(Debug)]
+pub struct State {
+    pub(super) limits: StateLimits,
+    /// The owner's epoch, stamped on every batch.
+    pub(super) epoch: u32,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) partitions: HashMap<PartitionId, PartitionState>,
+    pub(super) publishers: HashMap<String, NamedPublisher>,
+    /// Newest epoch of each named publisher, by id.
+    pub(super) named_epochs: HashMap<ProducerId, u32>,
+    pub(super) next_producer_id: u64,
+    pub(super) next_topic_id: u32,
+    /// Offsets read at recovery, until the views take them.
+    pub(super) recovered_offsets: Offsets,
+    /// Offsets stored, counting those whose sync is pending.
+    pub(super) offsets_count: u64,
+    pub(super) group: CommitGroup,
+    pub(super) effects: Effects,
+}
+
+/// Keys in the table of single values.
+pub(super) const NEXT_TOPIC_ID: &[u8] = b"next_topic_id";
+pub(super) const NEXT_PRODUCER_ID: &[u8] = b"next_producer_id";
+
+impl State {
+    /// An empty state, to be filled by recovery.
+    pub fn new(limits: StateLimits) -> Self {
+        Self {
+            limits,
+            epoch: 0,
+            catalog: Arc::default(),
+            partitions: HashMap::new(),
+            publishers: HashMap::new(),
+            named_epochs: HashMap::new(),
+            next_producer_id: 1,
+            next_topic_id: 1,
+            recovered_offsets: Offsets::default(),
+            offsets_count: 0,
+            group: CommitGroup::default(),
+            effects: Effects::default(),
+        }
+    }
+
+    /// Bounds of every live partition, for the store to tell dead segments.
+    pub fn live_partitions(&self) -> Vec<(PartitionId, Offset)> {
+        let ids = self
+            .catalog
+            .topics()
+            .flat_map(|topic| topic.partition_ids());
+        let log_start = |id| {
+            self.partitions
+                .get(&id)
+                .map_or(Offset::ZERO, |p| p.log_start)
+        };
+        ids.map(|id| (id, log_start(id))).collect()
+    }
+
+    /// All rows of all tables, as they are now.
+    pub fn rows(&self, offsets: &Offsets) -> Vec<Row> {
+        let mut rows = self.counter_rows();
+        for topic in self.catalog.topics() {
+            rows.push(put(
+                Table::Topics,
+                Topic::row_key(topic.id),
+                topic.encode_value(),
+            ));
+        }
+        for (id, state) in &self.partitions {
+            rows.push(put(
+                Table::Partitions,
+                PartitionState::row_key(*id),
+                state.encode_value(),
+            ));
+            for (producer, known) in state.producers() {
+                let key = ProducerState::row_key(*id, producer);
+                rows.push(put(Table::Producers, key, known.encode_value()));
+            }
+        }
+        for (name, publisher) in &self.publishers {
+            rows.push(publisher_row(name, *publisher));
+        }
+        for (group, id, committed) in offsets.iter() {
+            let key = Committed::row_key(group, id);
+            rows.push(put(Table::Offsets, key, committed.encode_value()));
+        }
+        rows
+    }
+
+    fn counter_rows(&self) -> Vec<Row> {
+        vec![
+            counter_row(NEXT_TOPIC_ID, u64::from(self.next_topic_id)),
+            counter_row(NEXT_PRODUCER_ID, self.next_producer_id),
+        ]
+    }
+
+    pub(super) fn put_row(&mut self, table: Table, key: Bytes, value: Bytes) {
+        self.group.rows.push(put(table, key, value));
+    }
+
+    pub(super) fn delete_row(&mut self, table: Table, key: Bytes) {
+        self.group.rows.push(Row {
+            table,
+            key,
+            value: None,
+        });
+    }
+
+    /// Forgets the publishers idle longest when more are remembered than allowed.
+    pub(super) fn expire_producers(&mut self, before_ms: i64) {
+        for state in self.partitions.values_mut() {
+            state.expire_producers(before_ms);
+        }
+        let count: usize = self
+            .partitions
+            .values()
+            .map(PartitionState::producer_count)
+            .sum();
+        let max = usize::try_from(self.limits.producers_max).unwrap_or(usize::MAX);
+        if count <= max {
+            return;
+        }
+        let all = self.partitions.values().flat_map(PartitionState::producers);
+        let mut times: Vec<i64> = all.map(|(_, known)| known.last_append_ms()).collect();
+        times.sort_unstable();
+        if let Some(oldest_kept) = times.get(count - max) {
+            for state in self.partitions.values_mut() {
+                state.expire_producers(*oldest_kept);
+            }
+        }
+    }
+}
+
+pub(super) fn counter_row(key: &'static [u8], value: u64) -> Row {
+    let value = Bytes::copy_from_slice(&value.to_le_bytes());
+    put(Table::Counters, Bytes::from_static(key), value)
+}
+
+/// Row of the table `Publishers`: key is the name; value u64 producer id, u32 epoch.
+pub(super) fn publisher_row(name: &str, publisher: NamedPublisher) -> Row {
+    let mut value = Vec::with_capacity(12);
+    value.extend_from_slice(&publisher.id.0.to_le_bytes());
+    value.extend_from_slice(&publisher.epoch.to_le_bytes());
+    put(
+        Table::Publishers,
+        Bytes::copy_from_slice(name.as_bytes()),
+        Bytes::from(value),
+    )
+}
+
+fn put(table: Table, key: Bytes, value: Bytes) -> Row {
+    Row {
+        table,
+        key,
+        value: Some(value),
+    }
+}

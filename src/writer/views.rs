@@ -1,0 +1,214 @@
+//! What everybody but the writer sees: only what is durable.
+//!
+//! The writer publishes here after each sync; readers load without waiting for it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use falcon_protocol::{Offset, PartitionId, TopicId};
+use tokio::sync::Notify;
+
+use crate::catalog::Catalog;
+use crate::group::Offsets;
+use crate::partition::PartitionState;
+
+/// Whether changes are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteState {
+    /// They are.
+    Accepting,
+    /// Publishes are refused until space returns.
+    Full,
+    /// A write or sync failed: nothing is accepted until a restart.
+    Stopped,
+}
+
+/// The durable bounds of one partition.
+#[derive(Debug)]
+pub struct PartitionView {
+    /// Which partition.
+    pub id: PartitionId,
+    log_start: AtomicU64,
+    high_watermark: AtomicU64,
+    bytes: AtomicU64,
+    is_deleted: AtomicBool,
+    watchers: Mutex<Vec<Arc<Notify>>>,
+}
+
+impl PartitionView {
+    fn new(id: PartitionId, state: &PartitionState) -> Self {
+        Self {
+            id,
+            log_start: AtomicU64::new(state.log_start.0),
+            high_watermark: AtomicU64::new(state.log_end.0),
+            bytes: AtomicU64::new(state.bytes),
+            is_deleted: AtomicBool::new(false),
+            watchers: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// First offset kept.
+    pub fn log_start(&self) -> Offset {
+        Offset(self.log_start.load(Ordering::Acquire))
+    }
+
+    /// First offset not yet durable.
+    pub fn high_watermark(&self) -> Offset {
+        Offset(self.high_watermark.load(Ordering::Acquire))
+    }
+
+    /// Bytes of the batches kept.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether the topic was deleted.
+    pub fn is_deleted(&self) -> bool {
+        self.is_deleted.load(Ordering::Acquire)
+    }
+
+    /// Wakes `notify` whenever something changes here, until the watch is dropped.
+    pub fn watch(self: &Arc<Self>, notify: &Arc<Notify>) -> Watch {
+        self.lock_watchers().push(Arc::clone(notify));
+        Watch {
+            view: Arc::clone(self),
+            notify: Arc::clone(notify),
+        }
+    }
+
+    fn publish(&self, state: &PartitionState) {
+        self.log_start.store(state.log_start.0, Ordering::Release);
+        self.bytes.store(state.bytes, Ordering::Relaxed);
+        self.high_watermark
+            .store(state.log_end.0, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        for watcher in self.lock_watchers().iter() {
+            watcher.notify_one();
+        }
+    }
+
+    fn lock_watchers(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Notify>>> {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps somebody woken by a partition.
+#[derive(Debug)]
+pub struct Watch {
+    view: Arc<PartitionView>,
+    notify: Arc<Notify>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut watchers = self.view.lock_watchers();
+        if let Some(found) = watchers.iter().position(|w| Arc::ptr_eq(w, &self.notify)) {
+            watchers.swap_remove(found);
+        }
+    }
+}
+
+/// All views.
+#[derive(Debug)]
+pub struct Views {
+    catalog: RwLock<Arc<Catalog>>,
+    partitions: RwLock<HashMap<PartitionId, Arc<PartitionView>>>,
+    offsets: RwLock<Offsets>,
+    write_state: AtomicU8,
+}
+
+impl Views {
+    pub(super) fn new(
+        catalog: Arc<Catalog>,
+        states: &HashMap<PartitionId, PartitionState>,
+        offsets: Offsets,
+    ) -> Self {
+        let views = Self {
+            catalog: RwLock::default(),
+            partitions: RwLock::default(),
+            offsets: RwLock::new(offsets),
+            write_state: AtomicU8::new(WriteState::Accepting as u8),
+        };
+        views.publish_catalog(catalog, states);
+        views
+    }
+
+    /// The topics.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One partition.
+    pub fn partition(&self, id: PartitionId) -> Option<Arc<PartitionView>> {
+        self.partitions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .cloned()
+    }
+
+    /// Committed offsets. Hold the guard briefly: the writer waits for it.
+    pub fn offsets(&self) -> RwLockReadGuard<'_, Offsets> {
+        self.offsets.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether changes are accepted.
+    pub fn write_state(&self) -> WriteState {
+        match self.write_state.load(Ordering::Acquire) {
+            0 => WriteState::Accepting,
+            1 => WriteState::Full,
+            _ => WriteState::Stopped,
+        }
+    }
+
+    pub(super) fn set_write_state(&self, state: WriteState) {
+        self.write_state.store(state as u8, Ordering::Release);
+    }
+
+    pub(super) fn publish_partition(&self, id: PartitionId, state: &PartitionState) {
+        if let Some(view) = self.partition(id) {
+            view.publish(state);
+        }
+    }
+
+    pub(super) fn change_offsets(&self, change: impl FnOnce(&mut Offsets)) {
+        change(&mut self.offsets.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Makes a catalog visible: new partitions appear, those of deleted topics wake and end.
+    pub(super) fn publish_catalog(
+        &self,
+        catalog: Arc<Catalog>,
+        states: &HashMap<PartitionId, PartitionState>,
+    ) {
+        let mut partitions = self
+            .partitions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        partitions.retain(|id, view| {
+            let keep = catalog.by_id(id.topic).is_some();
+            if !keep {
+                view.is_deleted.store(true, Ordering::Release);
+                view.wake();
+            }
+            keep
+        });
+        let empty = PartitionState::default();
+        for id in catalog.topics().flat_map(|topic| topic.partition_ids()) {
+            let state = states.get(&id).unwrap_or(&empty);
+            partitions
+                .entry(id)
+                .or_insert_with(|| Arc::new(PartitionView::new(id, state)));
+        }
+        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = catalog;
+    }
+
+    /// Whether a topic of this number exists.
+    pub fn has_topic(&self, id: TopicId) -> bool {
+        self.catalog().by_id(id).is_some()
+    }
+}
