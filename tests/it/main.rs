@@ -1,0 +1,16 @@
+//! Whole-system tests: the real binary, real sockets, a fresh folder and a free port each.
+
+#![expect(
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says by a panic that it failed"
+)]
+
+mod admin;
+mod broker;
+mod flights;
+mod pipes;
+mod records;
+mod serving;
+mod tidy;
+mod wrong_use;
