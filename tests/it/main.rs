@@ -9,6 +9,9 @@
 mod admin;
 mod broker;
 mod flights;
+mod hostile;
+mod memory;
+mod peer;
 mod pipes;
 mod records;
 mod serving;
