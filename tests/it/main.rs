@@ -14,6 +14,7 @@ mod memory;
 mod peer;
 mod pipes;
 mod records;
+mod retention;
 mod serving;
 mod tidy;
 mod wrong_use;

@@ -16,7 +16,7 @@ const BOUND: u64 = 80 * MIB;
 fn start() -> Broker {
     Broker::start_set(&[
         ("FALCON_LIMITS_IN_FLIGHT_BYTES_TOTAL", "8MiB"),
-        ("FALCON_LIMITS_IN_FLIGHT_BYTES_PER_CONNECTION", "4MiB"),
+        ("FALCON_LIMITS_IN_FLIGHT_BYTES_PER_CONNECTION", "6MiB"),
         ("FALCON_STORAGE_CACHE_BYTES", "8MiB"),
         ("FALCON_STORAGE_SEGMENT_BYTES", "32MiB"),
         ("FALCON_STORAGE_RETENTION_CHECK_MS", "100"),
