@@ -2,6 +2,7 @@
 
 mod crash;
 mod faults;
+mod flip;
 mod model;
 mod rot;
 

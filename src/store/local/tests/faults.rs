@@ -164,3 +164,27 @@ fn an_answer_has_at_least_one_batch_and_otherwise_keeps_to_its_size() {
         ));
     }
 }
+
+#[test]
+fn the_real_disk_with_production_sizes_keeps_what_it_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = LocalConfig {
+        spare_segments: 0,
+        ..LocalConfig::new(dir.path().join("data"))
+    };
+    let disk: Arc<dyn Disk> = Arc::new(crate::io::RealDisk);
+    for life in 0..3 {
+        let mut tables = Tables::default();
+        let (store, report) =
+            LocalStore::open(config.clone(), Arc::clone(&disk), &mut tables).unwrap();
+        assert_eq!(report.was_clean, life < 2);
+        let base = life * 50;
+        assert_eq!(values(&store, P, 0, base).unwrap().len() as u64, base);
+        for offset in base..base + 50 {
+            append(&store, P, offset, &[&[1; 3000]]);
+        }
+        if life == 0 {
+            store.close(Vec::new()).unwrap();
+        }
+    }
+}
