@@ -10,6 +10,7 @@ use falcon_protocol::message::{
 };
 use falcon_protocol::{Kind, ProducerId};
 
+use super::world::NAMED;
 use super::{TOPIC, World};
 
 /// Answers a control request, and does what it asks for.
@@ -42,7 +43,7 @@ pub(super) fn control_answer(world: &mut World, kind: Kind, body: &[u8]) -> Byte
             if request.name.is_some() {
                 world.named_epoch += 1;
                 return encode(&ProducerGranted {
-                    producer_id: ProducerId(1_000),
+                    producer_id: NAMED,
                     epoch: world.named_epoch,
                 })
                 .unwrap();
