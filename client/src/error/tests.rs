@@ -1,5 +1,4 @@
-//! Every error of every kind, and what it answers. A new variant does not compile until it stands
-//! in its table.
+//! Every error of every kind, and what it answers.
 
 use std::io;
 use std::time::Duration;

@@ -160,7 +160,7 @@ fn every_code_has_a_verdict_that_agrees_with_its_retry_class() {
         let verdict = judge(*code, 1, false, true, true);
         let expected = match code.name() {
             "unknown_topic" | "unknown_partition" | "not_owner" => AskTopic,
-            "unknown_producer" => Renew,
+            "unknown_producer" | "out_of_sequence" => Renew,
             "producer_fenced" => Fenced,
             "corrupt_batch"
             | "too_many_connections"
@@ -192,6 +192,8 @@ fn every_code_has_a_verdict_that_agrees_with_its_retry_class() {
     );
     assert_eq!(judge(ErrorCode::ProducerFenced, 1, true, true, false), Fail);
     assert_eq!(judge(ErrorCode::UnknownProducer, 1, true, true, true), Fail);
+    assert_eq!(judge(ErrorCode::OutOfSequence, 1, true, true, true), Fail);
+    assert_eq!(judge(ErrorCode::OutOfSequence, 5, false, true, true), Fail);
     assert_eq!(judge(ErrorCode::CorruptBatch, 3, false, true, true), Fail);
     assert_eq!(judge(ErrorCode::UnknownTopic, 5, false, true, true), Fail);
 }

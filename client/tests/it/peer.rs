@@ -1,5 +1,6 @@
 //! A small broker over a real socket, which can be told to misbehave.
 
+mod answers;
 mod connection;
 mod world;
 

@@ -137,3 +137,51 @@ async fn the_delivery_timeout_ends_what_cannot_be_delivered_and_later_records_go
     peer.with(|world| world.script.clear());
     within(orders.publish("arrives")).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_named_publisher_that_renews_itself_takes_its_other_partitions_along() {
+    let peer = Peer::start(2).await;
+    let client = peer.client().await;
+    let builder = client.publisher(TOPIC).name("billing-1");
+    let orders = builder.build().await.unwrap();
+    for partition in 0..2 {
+        let ticket = orders.send_to(partition, "before").await.unwrap();
+        within(ticket).await.unwrap();
+    }
+    peer.script([OnPublish::Refuse(ErrorCode::InvalidBatch)]);
+    let refused = orders.send_to(0, "refused").await.unwrap();
+    within(refused).await.unwrap_err();
+    // The new epoch fences the old one, in partition 1 too, where nothing was wrong.
+    for partition in 0..2 {
+        let ticket = orders.send_to(partition, "after").await.unwrap();
+        within(ticket).await.unwrap();
+        let values = peer.with(|world| world.values(partition));
+        assert_eq!(values, ["before", "after"]);
+    }
+    assert_eq!(peer.with(|world| world.named_epoch), 2);
+
+    // A newer publisher of the name, in another process: this one is done.
+    let newer = peer.client().await;
+    let newer = newer
+        .publisher(TOPIC)
+        .name("billing-1")
+        .build()
+        .await
+        .unwrap();
+    let fenced = orders.send_to(0, "old").await.unwrap();
+    let error = within(fenced).await.unwrap_err();
+    assert!(matches!(error, PublishError::Fenced { .. }), "{error}");
+    within(newer.publish("new")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_broker_that_lost_track_of_the_sequence_gets_the_batch_under_a_new_id() {
+    let peer = Peer::start(1).await;
+    let client = peer.client().await;
+    let orders = client.publisher(TOPIC).build().await.unwrap();
+    within(orders.publish("one")).await.unwrap();
+    peer.script([OnPublish::Refuse(ErrorCode::OutOfSequence)]);
+    let receipt = within(orders.publish("two")).await.unwrap();
+    assert_eq!(receipt.offset.get(), 1);
+    assert_eq!(peer.with(|world| world.producers_granted), 2);
+}

@@ -123,6 +123,7 @@ async fn a_corrupt_delivery_is_an_error_and_never_data() {
     peer.with(|world| world.fill(1, ["other".to_owned()]));
     assert_eq!(values(&mut records, 1).await, ["other"]);
     assert_eq!(records.partitions(), [Partition(1)]);
+    assert_eq!(records.position(0), Offset(0), "to subscribe from again");
 }
 
 #[tokio::test]

@@ -8,6 +8,9 @@ use falcon_protocol::ids::PartitionId;
 use falcon_protocol::message::{HelloResponse, PublishAck, Subscribe};
 use falcon_protocol::{Batch, ProducerId, Stamp, TopicId, limits};
 
+/// The id of the one named publisher.
+pub(super) const NAMED: ProducerId = ProducerId(1_000);
+
 /// What a publish meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnPublish {
@@ -159,6 +162,9 @@ impl World {
         let producer = batch.header().producer;
         let count = batch.header().record_count;
         if producer.id.is_idempotent() {
+            if producer.id == NAMED && producer.epoch < self.named_epoch {
+                return Err(ErrorCode::ProducerFenced);
+            }
             let state = self.producers.entry((producer.id, partition)).or_default();
             if producer.epoch > state.epoch {
                 *state = ProducerState {
