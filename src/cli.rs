@@ -148,10 +148,10 @@ fn run(cli: Cli) -> Result<(), CliError> {
     }
 }
 
-/// Commands that speak to a broker log warnings; `-v` shows more.
+/// A command says what went wrong by itself, in one line; `-v` shows what the client logs.
 fn start_log(verbose: u8) -> Result<(), CliError> {
     let level = match verbose {
-        0 => "warn",
+        0 => "error",
         1 => "info",
         2 => "debug",
         _ => "trace",

@@ -135,14 +135,18 @@ impl CliError {
         if let E::Client(error) = error {
             return Self::from_client(what, error);
         }
-        let exit = if matches!(error, E::Lost(_)) {
-            Exit::Unreachable
+        let (exit, remedy) = if matches!(error, E::Lost(_)) {
+            (Exit::Unreachable, "")
         } else if matches!(error, E::WindowFull { .. } | E::DeliveryTimeout { .. }) {
-            Exit::TimedOut
+            (Exit::TimedOut, "here that is --timeout")
         } else {
-            Exit::Failed
+            (Exit::Failed, "")
         };
-        Self::coded(exit, what, error, error.code())
+        let mut failure = Self::coded(exit, what, error, error.code());
+        if let Self::Failure(failure) = &mut failure {
+            failure.remedy = remedy.into();
+        }
+        failure
     }
 
     /// A subscription that could not be opened or went wrong.

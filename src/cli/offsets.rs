@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Global;
 use super::arguments::{self, show_time};
-use super::connect::connect;
+use super::connect::{close, connect};
 use super::failure::{CliError, Exit};
 use super::output::Output;
 use super::positions;
@@ -73,7 +73,7 @@ pub(crate) struct DeleteArgs {
 /// Runs one of them.
 pub(crate) async fn run(command: OffsetsCommand, global: Global) -> Result<(), CliError> {
     let client = connect(&global).await?;
-    match command {
+    let result = match command {
         OffsetsCommand::List(ListArgs { group: None }) => list_groups(&client, global.json).await,
         OffsetsCommand::List(ListArgs { group: Some(group) }) => {
             list(&client, &group, global.json).await
@@ -81,7 +81,9 @@ pub(crate) async fn run(command: OffsetsCommand, global: Global) -> Result<(), C
         OffsetsCommand::Get(args) => get(&client, &args, global.json).await,
         OffsetsCommand::Set(args) => set(&client, &args, global.json).await,
         OffsetsCommand::Delete(args) => delete(&client, &args, global.json).await,
-    }
+    };
+    close(&client).await;
+    result
 }
 
 async fn list_groups(client: &Client, is_json: bool) -> Result<(), CliError> {

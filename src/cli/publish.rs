@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::Global;
-use super::connect::connect;
+use super::connect::{close, connect};
 use super::failure::{CliError, Exit, chain};
 use super::fields::Fields;
 use super::lines::{Lines, LinesError};
@@ -105,6 +105,9 @@ pub(crate) async fn run(args: PublishArgs, global: Global) -> Result<(), CliErro
     drop(progress);
     summary.seconds = start.elapsed().as_secs_f64();
     summary.print(global.json);
+    if result.is_ok() {
+        close(&client).await;
+    }
     result
 }
 

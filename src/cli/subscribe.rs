@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::Global;
 use super::arguments;
-use super::connect::connect;
+use super::connect::{close, connect};
 use super::failure::{CliError, Exit};
 use super::output::{Output, base64};
 use super::positions;
@@ -47,6 +47,7 @@ pub(crate) async fn run(args: SubscribeArgs, global: Global) -> Result<(), CliEr
     let from = args.from.unwrap_or(default);
     let plan = Plan::make(&client, &args, from).await?;
     if plan.is_done() || args.count == Some(0) {
+        close(&client).await;
         return Ok(());
     }
     let records = plan.open(&client, &args, from).await?;
@@ -57,7 +58,9 @@ pub(crate) async fn run(args: SubscribeArgs, global: Global) -> Result<(), CliEr
         left: args.count,
         plan,
     };
-    printer.print_all(records).await
+    printer.print_all(records).await?;
+    close(&client).await;
+    Ok(())
 }
 
 /// What is still to be printed of each partition when the end is known; empty when it is not.

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::Global;
 use super::arguments::{self, Setting, show_time};
-use super::connect::connect;
+use super::connect::{close, connect};
 use super::failure::CliError;
 use super::output::Output;
 
@@ -73,13 +73,15 @@ pub(crate) struct AlterArgs {
 pub(crate) async fn run(command: TopicCommand, global: Global) -> Result<(), CliError> {
     let client = connect(&global).await?;
     let is_json = global.json;
-    match command {
+    let result = match command {
         TopicCommand::Create(args) => create(&client, args, is_json).await,
         TopicCommand::List => list(&client, is_json).await,
         TopicCommand::Describe(args) => describe(&client, &args.name, is_json).await,
         TopicCommand::Alter(args) => alter(&client, args, is_json).await,
         TopicCommand::Delete(args) => delete(&client, &args.name, is_json).await,
-    }
+    };
+    close(&client).await;
+    result
 }
 
 async fn create(client: &Client, args: CreateArgs, is_json: bool) -> Result<(), CliError> {
