@@ -198,9 +198,10 @@ impl Broker {
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|error| {
-        let reason = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "the port is in use".to_owned(),
-            _ => error.to_string(),
+        let reason = if error.kind() == std::io::ErrorKind::AddrInUse {
+            "the port is in use".to_owned()
+        } else {
+            error.to_string()
         };
         StartError::Bind { address, reason }
     })

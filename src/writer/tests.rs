@@ -286,10 +286,7 @@ fn a_full_disk_refuses_publishes_and_clears_by_itself() {
     };
     rig.publish(id, Producer::default()).expect("published");
     rig.disk.set_free_bytes(32 << 20);
-    let full = loop_until(|| match rig.publish(id, Producer::default()) {
-        Ok(_) => None,
-        Err(refused) => Some(refused),
-    });
+    let full = loop_until(|| rig.publish(id, Producer::default()).err());
     assert!(
         matches!(full, PublishError::Journal(JournalError::Full { .. })),
         "{full:?}"

@@ -40,9 +40,10 @@ fn a_frame_that_claims_four_gigabytes_is_refused_by_its_header() {
     let broker = Broker::start();
     let before = broker.rss_bytes();
     for is_greeted in [false, true] {
-        let mut peer = match is_greeted {
-            false => Peer::silent(broker.socket_address()),
-            true => Peer::connect(broker.socket_address()),
+        let mut peer = if is_greeted {
+            Peer::connect(broker.socket_address())
+        } else {
+            Peer::silent(broker.socket_address())
         };
         let mut head = Frame::request(Kind::ListTopics, 9, Bytes::new())
             .to_bytes()

@@ -5,7 +5,7 @@ use std::io::Write;
 use falcon_protocol::message::*;
 use falcon_protocol::*;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, background};
 use crate::peer::{Peer, batch, publish_frame};
 
 const MIB: u64 = 1 << 20;
@@ -60,7 +60,7 @@ fn a_publisher_that_never_stops_and_subscribers_that_never_read_cost_bounded_mem
     let frames = 10 * BOUND / frame_batch.len() as u64 + 1;
     let mut acks = peer.socket.try_clone().expect("clones");
     // Never waits for an ack before the next batch; TCP alone slows it down.
-    let sender = std::thread::spawn(move || {
+    let sender = background(move || {
         let mut peer = peer;
         for correlation in 0..frames {
             let correlation = u32::try_from(correlation).expect("small");
@@ -107,13 +107,11 @@ fn a_peer_that_sends_requests_and_never_reads_answers_is_not_read_any_more() {
     let mut sent = 0_u64;
     let mut is_stopped = false;
     for _ in 0..1000 {
-        match peer.socket.write_all(&burst) {
-            Ok(()) => sent += burst.len() as u64,
-            Err(_) => {
-                is_stopped = true;
-                break;
-            }
+        if peer.socket.write_all(&burst).is_err() {
+            is_stopped = true;
+            break;
         }
+        sent += burst.len() as u64;
     }
     assert!(
         is_stopped,
