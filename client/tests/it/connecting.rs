@@ -5,6 +5,7 @@ use std::time::Duration;
 use falcon_client::{
     Client, ConnectReason, Error, ErrorCode, LostReason, Start, SubscriptionEvent,
 };
+use falcon_protocol::{Frame, Kind};
 use tokio::net::TcpListener;
 
 use crate::peer::{Hello, Peer, TOPIC};
@@ -122,4 +123,40 @@ async fn a_draining_broker_gets_no_more_requests_and_is_left_when_it_closes() {
     let event = within(events.next()).await.unwrap();
     assert!(matches!(event, SubscriptionEvent::Disconnected { .. }));
     assert_eq!(peer.with(|world| world.publishes.len()), 2);
+}
+
+#[tokio::test]
+async fn a_broker_that_sends_garbage_is_left_for_another_connection() {
+    let mut oversize = Frame::request(Kind::Deliver, 1, bytes::Bytes::new());
+    oversize.header.body_bytes = u32::MAX;
+    let mut window = Frame::request(Kind::Window, 0, bytes::Bytes::from_static(b"short"));
+    window.header.body_bytes = 5;
+    let only_clients = Frame::request(Kind::Publish, 1, bytes::Bytes::new());
+    for garbage in [oversize, window, only_clients] {
+        let peer = Peer::start(1).await;
+        let client = peer.client().await;
+        let orders = client.publisher(TOPIC).build().await.unwrap();
+        let records = client.subscribe(TOPIC).open().await.unwrap();
+        let mut events = records.events();
+        peer.with(|world| world.garbage.push(garbage));
+        let lost = within(events.next()).await.unwrap();
+        let SubscriptionEvent::Disconnected { reason } = lost else {
+            panic!("{lost:?}");
+        };
+        assert!(matches!(reason, LostReason::Protocol(_)), "{reason}");
+        within(orders.publish("still")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn kinds_and_answers_that_are_not_known_are_passed_over() {
+    let peer = Peer::start(1).await;
+    let client = peer.client().await;
+    let mut news = Frame::request(Kind::Window, 0, bytes::Bytes::from_static(b"newer"));
+    news.header.kind = 250;
+    let answer = Frame::response(Kind::Publish, 4_711, bytes::Bytes::new());
+    let delivery = Frame::request(Kind::Deliver, 4_711, bytes::Bytes::new());
+    peer.with(|world| world.garbage = vec![news, answer, delivery]);
+    within(client.list_groups()).await.unwrap();
+    assert_eq!(peer.with(|world| world.connections), 1);
 }

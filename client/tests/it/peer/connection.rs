@@ -309,6 +309,7 @@ impl Connection {
             self.out.clear();
             return Ok(());
         }
+        self.out.append(&mut world.garbage);
         if world.announces_draining && !self.was_told_draining {
             self.was_told_draining = true;
             self.out

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use falcon_client::{ErrorCode, Offset, Partition};
 use falcon_protocol::ids::PartitionId;
 use falcon_protocol::message::{HelloResponse, PublishAck, Subscribe};
-use falcon_protocol::{Batch, ProducerId, Stamp, TopicId, limits};
+use falcon_protocol::{Batch, Frame, ProducerId, Stamp, TopicId, limits};
 
 /// The id of the one named publisher.
 pub(super) const NAMED: ProducerId = ProducerId(1_000);
@@ -70,6 +70,8 @@ pub(crate) struct World {
     pub(crate) refuses_requests: VecDeque<ErrorCode>,
     pub(crate) closes_on_request: bool,
     pub(crate) announces_draining: bool,
+    /// Frames that the next turn of any connection sends as they are.
+    pub(crate) garbage: Vec<Frame>,
 
     pub(crate) generation: u64,
     pub(crate) connections: u64,
@@ -125,6 +127,7 @@ impl World {
             refuses_requests: VecDeque::new(),
             closes_on_request: false,
             announces_draining: false,
+            garbage: Vec::new(),
             generation: 0,
             connections: 0,
             publishes: Vec::new(),
