@@ -37,11 +37,11 @@ impl Addresses {
 
 fn with_port(host: &str) -> Result<String, &'static str> {
     let (name, port) = match host.rsplit_once(':') {
+        Some((_, rest)) if rest.ends_with(']') => (host, PORT_DEFAULT),
         // A bare IPv6 address has colons, but no brackets and no port.
         Some((name, _)) if name.contains(':') && !name.ends_with(']') => {
             return Err("an IPv6 address needs brackets: [::1]:7420");
         }
-        Some((_, port)) if port.ends_with(']') => (host, PORT_DEFAULT),
         Some((name, port)) => match port.parse() {
             Ok(port) if port != 0 => (name, port),
             Ok(_) | Err(_) => return Err("the port is not a number from 1 to 65535"),

@@ -1,4 +1,78 @@
-//! The async client of the Falcon event broker.
+//! The async client of the Falcon event broker: publish and subscribe with backpressure.
+//!
+//! ```no_run
+//! use falcon_client::{Client, Record, Start, TopicOptions};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let falcon = Client::connect("falcon://127.0.0.1:7420").await?;
+//!     falcon.create_topic("orders", TopicOptions::new(4)).await?;
+//!
+//!     let orders = falcon.publisher("orders").build().await?;
+//!     let receipt = orders.publish(Record::new("charged").key("order-17")).await?;
+//!     println!("durable at {} of partition {}", receipt.offset, receipt.partition);
+//!
+//!     let mut records = falcon.subscribe("orders").from(Start::Earliest).open().await?;
+//!     if let Some(record) = records.next().await {
+//!         println!("{:?}", record?.value);
+//!     }
+//!     println!("{}", falcon.shutdown().await);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! One [`Client`] is one connection, shared by everything made from it, pipelined, and made again
+//! by itself when it is lost. [`Publisher`]s, [`Subscription`]s and all other handles survive that.
+//!
+//! # Publishing, and backpressure
+//!
+//! [`Publisher::publish`] waits until one record is durable. For many, [`Publisher::send`] returns
+//! a [`Ticket`] as soon as there is room in the publisher's window (8 MiB of payload unless
+//! [`window_bytes`](PublisherBuilder::window_bytes) says otherwise). When the broker is slower than
+//! the program, `send` waits: that is the backpressure, and memory stays within the window.
+//! [`try_send`](Publisher::try_send) and [`send_timeout`](Publisher::send_timeout) say that the
+//! window is full instead. Batches need no tuning: what is sent while a batch is in flight leaves
+//! with the next.
+//!
+//! ```no_run
+//! # async fn example(falcon: falcon_client::Client) -> Result<(), falcon_client::PublishError> {
+//! let clicks = falcon.publisher("clicks").build().await?;
+//! for click in 0..1_000_000 {
+//!     // The ticket may be dropped: flush reports what failed.
+//!     drop(clicks.send(format!("click {click}")).await?);
+//! }
+//! clicks.flush().await?; // every one of them is durable now
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Delivery guarantees
+//!
+//! - A [`Receipt`] means that the record survives a power cut of the broker, at this offset.
+//! - A record is stored once, although its batch may be sent several times: publishers are
+//!   idempotent, and a batch whose answer was lost is sent again as the same bytes. The exceptions
+//!   are errors that say so: [`PublishError::may_have_happened`].
+//! - Within a partition, records are stored in the order in which they were sent, across
+//!   reconnects and refusals.
+//! - A [`Subscription`] yields every record from its start on, in order within a partition, without
+//!   gap or duplicate, across reconnects. Every batch is checked against its checksums; damage is
+//!   an error with its offsets, never data. The stream ends when it is closed, not before.
+//! - What a program has done with a record the broker cannot know: store
+//!   [`next_offset`](Delivered::next_offset) with your results, or with [`Client::offsets`], and
+//!   start there.
+//!
+//! # Errors
+//!
+//! [`Error`], [`PublishError`] and [`SubscribeError`] answer `is_retryable()` (may the same call
+//! succeed later?), `may_have_happened()` (could it have taken effect although it failed?) and
+//! `code()` (what the broker said). Passing trouble is retried inside, within
+//! [`request_timeout`](ClientBuilder::request_timeout) and
+//! [`delivery_timeout`](PublisherBuilder::delivery_timeout); what comes out is worth acting on.
+//!
+//! # Ending
+//!
+//! [`Client::shutdown`] publishes what was sent, says goodbye and reports. Dropping handles never
+//! blocks; what was acknowledged is never lost.
 
 mod address;
 mod admin;

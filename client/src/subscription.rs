@@ -21,7 +21,6 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use falcon_protocol::batch::RecordView;
-use falcon_protocol::message::StartPosition;
 use falcon_protocol::record::Header;
 use falcon_protocol::{Offset, Partition};
 use futures_core::Stream;
@@ -69,7 +68,8 @@ impl Delivered {
 /// A stream of records. Made by [`Client::subscribe`](crate::Client::subscribe).
 ///
 /// Each item is a record, or an error of one partition while the others go on. The stream ends
-/// (`None`) after [`close`](Self::close) or the client's shutdown, and never by itself. What is not
+/// (`None`) after [`close`](Self::close), or after the client's shutdown with the batch that was
+/// being read, and never by itself. What is not
 /// read is not sent: the broker sends at most the buffer and one delivery ahead.
 ///
 /// Dropping it ends the subscription without waiting.
@@ -101,18 +101,16 @@ impl Subscription {
     }
 
     /// The offset of the next record that `next` would yield from a partition; what to commit when
-    /// all before it is done. 0 where that is not known: not subscribed, ended, or the broker is
-    /// being asked.
+    /// all before it is done. For a partition that ended, the one it ended at; 0 for a partition
+    /// that is not subscribed.
     pub fn position(&self, partition: impl Into<PartitionNumber>) -> Offset {
         let PartitionNumber(partition) = partition.into();
         if let Some(current) = self.current.as_ref().filter(|c| c.is_open_in(partition)) {
             return current.next;
         }
         let state = lock(&self.shared.state);
-        match state.partitions.get(&partition).map(|known| known.place) {
-            Some(Place::At(offset) | Place::Start(StartPosition::Offset(offset))) => offset,
-            Some(Place::Start(_) | Place::Ended) | None => Offset::ZERO,
-        }
+        let known = state.partitions.get(&partition);
+        known.map_or(Offset::ZERO, |known| known.reached)
     }
 
     /// The partitions it reads, by number; those that ended are not among them.
@@ -207,6 +205,7 @@ impl Subscription {
                     // unless the driver has begun again from before it meanwhile.
                     if is_current {
                         known.place = Place::At(end);
+                        known.reached = end;
                         known.is_caught_up = false;
                     }
                 }
@@ -245,6 +244,11 @@ impl Subscription {
             let partition = current.partition;
             let mut state = lock(&self.shared.state);
             state.consume(current.incarnation, current.drop_rest());
+            if let (Some(known), SubscribeError::Corrupt { position, .. }) =
+                (state.partitions.get_mut(&partition), &error)
+            {
+                known.reached = *position;
+            }
             state.end_partition(partition);
             if state.has_live_partition() {
                 // The broker would go on sending this one: ask for the others alone.

@@ -1,1 +1,98 @@
-//! The simulated disk.
+//! The simulated disk loses what it should, and the real one does what the simulated one does.
+
+use std::path::Path;
+
+use super::*;
+
+const FILE: &str = "/d/file";
+
+fn disk_with(bytes: &[u8]) -> (SimDisk, Arc<dyn DiskFile>) {
+    let disk = SimDisk::new();
+    disk.create_dir_all(Path::new("/d")).unwrap();
+    let file = disk.create(Path::new(FILE)).unwrap();
+    file.write_at(0, bytes).unwrap();
+    file.sync_data().unwrap();
+    disk.sync_dir(Path::new("/d")).unwrap();
+    (disk, file)
+}
+
+#[test]
+fn synced_bytes_survive_and_unsynced_sectors_survive_one_by_one() {
+    let (disk, file) = disk_with(&[1; 2048]);
+    file.write_at(512, &[2; 1024]).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..64 {
+        let after = disk.crash(seed);
+        let bytes = read_small(&after, Path::new(FILE), 4096).unwrap().unwrap();
+        assert_eq!((bytes[0], bytes[511], bytes[1536]), (1, 1, 1));
+        assert!(bytes.chunks(512).all(|c| c.iter().all(|b| *b == c[0])));
+        seen.insert((bytes[512], bytes[1024]));
+    }
+    assert_eq!(seen.len(), 4, "every combination of two sectors: {seen:?}");
+    file.sync_data().unwrap();
+    let bytes = read_small(&disk.crash(1), Path::new(FILE), 4096).unwrap();
+    assert_eq!(bytes.map(|b| (b[512], b[1024])), Some((2, 2)));
+}
+
+#[test]
+fn names_survive_once_their_folder_is_synced() {
+    let (disk, _) = disk_with(b"x");
+    disk.rename(Path::new(FILE), Path::new("/d/new")).unwrap();
+    let lost = (0..32).any(|seed| disk.crash(seed).paths() == [Path::new(FILE)]);
+    assert!(lost, "an unsynced rename was never lost");
+    disk.sync_dir(Path::new("/d")).unwrap();
+    assert_eq!(disk.crash(3).paths(), [Path::new("/d/new")]);
+}
+
+#[test]
+fn faults_hit_the_operation_they_were_meant_for() {
+    let (disk, file) = disk_with(&[1; 8]);
+    disk.fail_write(2, SimFault::Full);
+    disk.fail_sync(1, SimFault::Device);
+    file.write_at(0, &[2; 8]).unwrap();
+    assert!(file.write_at(0, &[3; 8]).unwrap_err().is_full());
+    file.write_at(0, &[4; 8]).unwrap();
+    assert!(!file.sync_data().unwrap_err().is_full());
+    file.sync_data().unwrap();
+}
+
+/// What both disks have to agree on.
+fn behaves(disk: &dyn Disk, dir: &Path) {
+    disk.create_dir_all(dir).unwrap();
+    let path = dir.join("a");
+    assert!(disk.open(&path).unwrap_err().is_not_found());
+    assert_eq!(read_small(disk, &path, 10).unwrap(), None);
+    replace_small(disk, &path, b"hello").unwrap();
+    assert_eq!(read_small(disk, &path, 4).unwrap(), Some(b"hell".to_vec()));
+    let file = disk.open(&path).unwrap();
+    file.write_at(8, b"far").unwrap();
+    assert_eq!(file.len_bytes().unwrap(), 11);
+    let mut buffer = [9; 16];
+    assert_eq!(file.read_at(3, &mut buffer).unwrap(), 8);
+    assert_eq!(&buffer[..8], b"lo\0\0\0far");
+    file.set_len(2).unwrap();
+    file.set_len(4).unwrap();
+    assert_eq!(
+        read_small(disk, &path, 9).unwrap(),
+        Some(b"he\0\0".to_vec())
+    );
+    assert_eq!(file.read_at(100, &mut buffer).unwrap(), 0);
+    let lock = disk.lock(&dir.join("LOCK")).unwrap();
+    assert!(lock.is_some());
+    assert!(disk.lock(&dir.join("LOCK")).unwrap().is_none());
+    drop(lock);
+    assert!(disk.lock(&dir.join("LOCK")).unwrap().is_some());
+    disk.rename(&path, &dir.join("b")).unwrap();
+    assert_eq!(disk.list(dir).unwrap(), ["LOCK", "b"]);
+    disk.remove(&dir.join("b")).unwrap();
+    assert!(disk.remove(&dir.join("b")).unwrap_err().is_not_found());
+    assert!(disk.free_bytes(dir).unwrap() > 0);
+    assert!(disk.list(&dir.join("none")).unwrap_err().is_not_found());
+}
+
+#[test]
+fn the_real_disk_and_the_simulated_one_behave_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    behaves(&RealDisk, dir.path());
+    behaves(&SimDisk::new(), Path::new("/simulated"));
+}

@@ -1,7 +1,7 @@
 //! A `falcon serve` process under test, and commands run against it.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
@@ -32,6 +32,7 @@ pub(crate) struct Broker {
     process: Option<Served>,
     folder: TempDir,
     flags: Vec<String>,
+    settings: Vec<(String, String)>,
 }
 
 struct Served {
@@ -58,10 +59,23 @@ impl Broker {
 
     /// Starts one with more flags.
     pub(crate) fn start_with(flags: &[&str]) -> Self {
+        Self::start_as(flags, &[])
+    }
+
+    /// Starts one with settings in its environment.
+    pub(crate) fn start_set(settings: &[(&str, &str)]) -> Self {
+        Self::start_as(&[], settings)
+    }
+
+    fn start_as(flags: &[&str], settings: &[(&str, &str)]) -> Self {
+        let settings = settings
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.to_string()));
         let mut broker = Self {
             process: None,
             folder: tempfile::tempdir().expect("a temporary folder"),
             flags: flags.iter().map(ToString::to_string).collect(),
+            settings: settings.collect(),
         };
         broker.serve();
         broker
@@ -74,6 +88,7 @@ impl Broker {
         let mut child = falcon(&["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(self.data_dir())
             .args(&self.flags)
+            .envs(self.settings.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log.reopen().expect("the file is there"))
@@ -104,6 +119,19 @@ impl Broker {
     /// `IP:PORT`.
     pub(crate) fn address(&self) -> &str {
         &self.served().address
+    }
+
+    pub(crate) fn socket_address(&self) -> SocketAddr {
+        self.address().parse().expect("an address")
+    }
+
+    /// Memory that the process holds now.
+    pub(crate) fn rss_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.served().child.id());
+        let status = std::fs::read_to_string(path).expect("it is running");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        kib.expect("the kernel says how much") * 1024
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
@@ -202,6 +230,19 @@ impl Drop for Broker {
             eprintln!("the broker's log:\n{log}");
         }
     }
+}
+
+/// Tries until it is so.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let (_keep, never) = mpsc::channel::<()>();
+    for _ in 0..DEADLINE.as_millis() / 10 {
+        if is_so() {
+            return;
+        }
+        // Waits without a sleep: nothing is ever sent.
+        let _ = never.recv_timeout(Duration::from_millis(10));
+    }
+    panic!("it never came true that {what}");
 }
 
 fn lines_of(stdout: ChildStdout) -> mpsc::Receiver<String> {

@@ -17,15 +17,22 @@ fn refusal(frame: &Frame) -> (ErrorCode, ErrorBody) {
 #[test]
 fn an_http_request_is_answered_in_http() {
     let broker = Broker::start();
-    let mut peer = Peer::silent(broker.address());
-    peer.socket.write_all(b"GET /topics HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+    let mut peer = Peer::silent(broker.socket_address());
+    peer.socket
+        .write_all(b"GET /topics HTTP/1.1\r\nHost: x\r\n\r\n")
+        .expect("sent");
     let mut answer = String::new();
-    peer.socket.read_to_string(&mut answer).expect("an answer, then the end");
+    peer.socket
+        .read_to_string(&mut answer)
+        .expect("an answer, then the end");
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
-    assert!(head.contains(&format!("Content-Length: {}", body.len())), "{answer}");
+    assert!(
+        head.contains(&format!("Content-Length: {}", body.len())),
+        "{answer}"
+    );
     assert!(body.contains("not HTTP"), "{answer}");
-    Peer::assert_serves(broker.address());
+    Peer::assert_serves(broker.socket_address());
 }
 
 #[test]
@@ -34,10 +41,12 @@ fn a_frame_that_claims_four_gigabytes_is_refused_by_its_header() {
     let before = broker.rss_bytes();
     for is_greeted in [false, true] {
         let mut peer = match is_greeted {
-            false => Peer::silent(broker.address()),
-            true => Peer::connect(broker.address()),
+            false => Peer::silent(broker.socket_address()),
+            true => Peer::connect(broker.socket_address()),
         };
-        let mut head = Frame::request(Kind::ListTopics, 9, Bytes::new()).to_bytes().to_vec();
+        let mut head = Frame::request(Kind::ListTopics, 9, Bytes::new())
+            .to_bytes()
+            .to_vec();
         head[..4].copy_from_slice(&u32::MAX.to_le_bytes());
         peer.socket.write_all(&head).expect("sent");
         let (code, body) = refusal(&peer.receive().expect("a last frame"));
@@ -45,14 +54,17 @@ fn a_frame_that_claims_four_gigabytes_is_refused_by_its_header() {
         assert!(body.text.contains("4294967295"), "{}", body.text);
         assert!(peer.receive().is_none(), "the connection must end");
     }
-    assert!(broker.rss_bytes() < before + (64 << 20), "memory grew by the claim");
-    Peer::assert_serves(broker.address());
+    assert!(
+        broker.rss_bytes() < before + (64 << 20),
+        "memory grew by the claim"
+    );
+    Peer::assert_serves(broker.socket_address());
 }
 
 #[test]
 fn a_truncated_batch_and_a_damaged_one_are_refused_and_the_connection_goes_on() {
     let broker = Broker::start();
-    let mut peer = Peer::connect(broker.address());
+    let mut peer = Peer::connect(broker.socket_address());
     let topic = peer.create_topic("t", 1, Vec::new());
     let whole = batch(3, 100);
     peer.publish(100, topic, &whole[..whole.len() - 7]);
@@ -61,13 +73,19 @@ fn a_truncated_batch_and_a_damaged_one_are_refused_and_the_connection_goes_on() 
     let mut damaged = whole.to_vec();
     damaged[150] ^= 1;
     peer.publish(101, topic, &damaged);
-    assert_eq!(refusal(&peer.receive().expect("an answer")).0, ErrorCode::CorruptBatch);
+    assert_eq!(
+        refusal(&peer.receive().expect("an answer")).0,
+        ErrorCode::CorruptBatch
+    );
     let mut rubbish = whole.to_vec();
     rubbish[80..].fill(0xff);
     let crc = crc32fast::hash(&rubbish[28..]);
     rubbish[24..28].copy_from_slice(&crc.to_le_bytes());
     peer.publish(102, topic, &rubbish);
-    assert_eq!(refusal(&peer.receive().expect("an answer")).0, ErrorCode::InvalidBatch);
+    assert_eq!(
+        refusal(&peer.receive().expect("an answer")).0,
+        ErrorCode::InvalidBatch
+    );
     peer.publish(103, topic, &whole);
     let ack = PublishAck::decode(&peer.receive().expect("an ack").body).expect("valid");
     assert_eq!((ack.base_offset, ack.record_count), (Offset(0), 3));
@@ -75,8 +93,8 @@ fn a_truncated_batch_and_a_damaged_one_are_refused_and_the_connection_goes_on() 
 
 #[test]
 fn a_batch_beyond_the_limit_is_named_and_passed_over() {
-    let broker = Broker::start_with(&[("FALCON_LIMITS_BATCH_BYTES_MAX", "65536")]);
-    let mut peer = Peer::connect(broker.address());
+    let broker = Broker::start_set(&[("FALCON_LIMITS_BATCH_BYTES_MAX", "65536")]);
+    let mut peer = Peer::connect(broker.socket_address());
     let topic = peer.create_topic("t", 1, Vec::new());
     peer.publish(7, topic, &batch(1, 100_000));
     let (code, body) = refusal(&peer.receive().expect("an answer"));
@@ -88,76 +106,103 @@ fn a_batch_beyond_the_limit_is_named_and_passed_over() {
 #[test]
 fn a_request_before_the_handshake_and_an_old_version_are_told_so() {
     let broker = Broker::start();
-    let mut peer = Peer::silent(broker.address());
+    let mut peer = Peer::silent(broker.socket_address());
     peer.send(&Frame::request(Kind::ListTopics, 1, Bytes::new()));
     let (code, _) = refusal(&peer.receive().expect("an answer"));
     assert_eq!(code, ErrorCode::HandshakeRequired);
     assert!(peer.receive().is_none());
-    let mut peer = Peer::silent(broker.address());
-    let request = HelloRequest { version_min: 7, version_max: 9, ..hello() };
+    let mut peer = Peer::silent(broker.socket_address());
+    let request = HelloRequest {
+        version_min: 7,
+        version_max: 9,
+        ..hello()
+    };
     peer.send(&Frame::request(Kind::Hello, 5, request.encode()));
     let answer = peer.receive().expect("an answer");
     let (code, body) = refusal(&answer);
-    assert_eq!((code, answer.header.correlation), (ErrorCode::UnsupportedVersion, 5));
+    assert_eq!(
+        (code, answer.header.correlation),
+        (ErrorCode::UnsupportedVersion, 5)
+    );
     assert_eq!((body.low, body.high), (1, 1));
 }
 
 #[test]
 fn an_unknown_kind_is_answered_and_the_connection_goes_on() {
     let broker = Broker::start();
-    let mut peer = Peer::connect(broker.address());
+    let mut peer = Peer::connect(broker.socket_address());
     let mut frame = Frame::request(Kind::Ping, 5, Bytes::from_static(b"whatever"));
     frame.header.kind = 199;
     peer.send(&frame);
     let answer = peer.receive().expect("an answer");
     assert_eq!((answer.header.kind, answer.header.correlation), (199, 5));
     assert_eq!(refusal(&answer).0, ErrorCode::UnknownRequest);
-    let page = peer.ask(Kind::ListTopics, &ListTopics { after: None, rows_max: 1 });
+    let page = peer.ask(
+        Kind::ListTopics,
+        &ListTopics {
+            after: None,
+            rows_max: 1,
+        },
+    );
     assert_eq!(page.error(), None);
 }
 
 #[test]
 fn a_silent_peer_and_one_that_stops_inside_a_frame_are_closed() {
-    let broker = Broker::start_with(&[
+    let broker = Broker::start_set(&[
         ("FALCON_TIMEOUTS_HANDSHAKE_MS", "300"),
         ("FALCON_TIMEOUTS_STALL_MS", "300"),
         ("FALCON_TIMEOUTS_HEARTBEAT_MS", "200"),
         ("FALCON_TIMEOUTS_IDLE_MS", "600"),
     ]);
-    let mut peer = Peer::silent(broker.address());
+    let mut peer = Peer::silent(broker.socket_address());
     let (code, _) = refusal(&peer.receive().expect("a last frame"));
     assert_eq!(code, ErrorCode::HandshakeTimeout);
-    let mut peer = Peer::connect(broker.address());
+    let mut peer = Peer::connect(broker.socket_address());
     let frame = publish_frame(1, TopicId(1), &batch(1, 1_000)).to_bytes();
     peer.socket.write_all(&frame[..500]).expect("sent");
-    assert_eq!(refusal(&peer.receive().expect("a last frame")).0, ErrorCode::StallTimeout);
-    let mut peer = Peer::connect(broker.address());
-    assert_eq!(refusal(&peer.receive().expect("a last frame")).0, ErrorCode::IdleTimeout);
-    Peer::assert_serves(broker.address());
+    assert_eq!(
+        refusal(&peer.receive().expect("a last frame")).0,
+        ErrorCode::StallTimeout
+    );
+    let mut peer = Peer::connect(broker.socket_address());
+    assert_eq!(
+        refusal(&peer.receive().expect("a last frame")).0,
+        ErrorCode::IdleTimeout
+    );
+    Peer::assert_serves(broker.socket_address());
 }
 
 #[test]
 fn one_connection_too_many_is_told_so() {
-    let broker = Broker::start_with(&[("FALCON_LIMITS_CONNECTIONS_MAX", "2")]);
-    let first = Peer::connect(broker.address());
-    let _second = Peer::connect(broker.address());
-    let mut third = Peer::silent(broker.address());
-    assert_eq!(refusal(&third.receive().expect("a frame")).0, ErrorCode::TooManyConnections);
+    let broker = Broker::start_set(&[("FALCON_LIMITS_CONNECTIONS_MAX", "2")]);
+    let first = Peer::connect(broker.socket_address());
+    let _second = Peer::connect(broker.socket_address());
+    let mut third = Peer::silent(broker.socket_address());
+    assert_eq!(
+        refusal(&third.receive().expect("a frame")).0,
+        ErrorCode::TooManyConnections
+    );
     drop(first);
     // The place is free once the broker has noticed; each attempt until then is refused.
     crate::broker::eventually("a place is free again", || {
-        let mut peer = Peer::silent(broker.address());
+        let mut peer = Peer::silent(broker.socket_address());
         peer.send(&Frame::request(Kind::Hello, 0, hello().encode()));
-        peer.receive().is_some_and(|answer| answer.error().is_none())
+        peer.receive()
+            .is_some_and(|answer| answer.error().is_none())
     });
 }
 
 #[test]
 fn names_that_are_paths_are_refused() {
     let broker = Broker::start();
-    let mut peer = Peer::connect(broker.address());
+    let mut peer = Peer::connect(broker.socket_address());
     for name in ["../../etc/passwd", "a/b", "", "a\0b", &"x".repeat(201)] {
-        let request = CreateTopic { name: (*name).to_owned(), partitions: 1, config: Vec::new() };
+        let request = CreateTopic {
+            name: (*name).to_owned(),
+            partitions: 1,
+            config: Vec::new(),
+        };
         let answer = peer.ask(Kind::CreateTopic, &request);
         assert_eq!(refusal(&answer).0, ErrorCode::InvalidTopicName, "{name:?}");
     }
@@ -166,16 +211,24 @@ fn names_that_are_paths_are_refused() {
 #[test]
 fn a_decompression_bomb_is_refused() {
     let broker = Broker::start();
-    let mut peer = Peer::connect(broker.address());
+    let mut peer = Peer::connect(broker.socket_address());
     let topic = peer.create_topic("t", 1, Vec::new());
     let mut builder = BatchBuilder::new(Codec::Zstd, 32 << 20);
-    builder.push(&Record::new(vec![0; 30 << 20]), 0).expect("fits");
-    let mut bomb = builder.build(Producer::default()).expect("not empty").to_vec();
+    builder
+        .push(&Record::new(vec![0; 30 << 20]), 0)
+        .expect("fits");
+    let mut bomb = builder
+        .build(Producer::default())
+        .expect("not empty")
+        .to_vec();
     assert!(bomb.len() < 10_000);
     bomb[52..56].copy_from_slice(&1_000_u32.to_le_bytes());
     let crc = crc32fast::hash(&bomb[28..]);
     bomb[24..28].copy_from_slice(&crc.to_le_bytes());
     peer.publish(1, topic, &bomb);
-    assert_eq!(refusal(&peer.receive().expect("an answer")).0, ErrorCode::InvalidBatch);
-    Peer::assert_serves(broker.address());
+    assert_eq!(
+        refusal(&peer.receive().expect("an answer")).0,
+        ErrorCode::InvalidBatch
+    );
+    Peer::assert_serves(broker.socket_address());
 }

@@ -14,9 +14,9 @@ const MIB: u64 = 1 << 20;
 const BOUND: u64 = 80 * MIB;
 
 fn start() -> Broker {
-    Broker::start_with(&[
+    Broker::start_set(&[
         ("FALCON_LIMITS_IN_FLIGHT_BYTES_TOTAL", "8MiB"),
-        ("FALCON_LIMITS_IN_FLIGHT_BYTES_PER_CONNECTION", "4MiB"),
+        ("FALCON_LIMITS_IN_FLIGHT_BYTES_PER_CONNECTION", "6MiB"),
         ("FALCON_STORAGE_CACHE_BYTES", "8MiB"),
         ("FALCON_STORAGE_SEGMENT_BYTES", "32MiB"),
         ("FALCON_STORAGE_RETENTION_CHECK_MS", "100"),
@@ -24,13 +24,19 @@ fn start() -> Broker {
 }
 
 fn keep(bytes: u64) -> Vec<ConfigEntry> {
-    vec![ConfigEntry { key: "retention_bytes".into(), value: Some(bytes.to_string()) }]
+    vec![ConfigEntry {
+        key: "retention_bytes".into(),
+        value: Some(bytes.to_string()),
+    }]
 }
 
 /// Opens a subscription with endless credit that will never be read.
 fn subscribe_and_stop_reading(broker: &Broker, topic: TopicId) -> Peer {
-    let mut peer = Peer::connect(broker.address());
-    let start = PartitionStart { partition: Partition(0), start: StartPosition::Earliest };
+    let mut peer = Peer::connect(broker.socket_address());
+    let start = PartitionStart {
+        partition: Partition(0),
+        start: StartPosition::Earliest,
+    };
     let request = Subscribe {
         topic_id: topic,
         partitions: vec![start],
@@ -45,9 +51,11 @@ fn subscribe_and_stop_reading(broker: &Broker, topic: TopicId) -> Peer {
 #[test]
 fn a_publisher_that_never_stops_and_subscribers_that_never_read_cost_bounded_memory() {
     let broker = start();
-    let mut peer = Peer::connect(broker.address());
+    let mut peer = Peer::connect(broker.socket_address());
     let topic = peer.create_topic("flood", 1, keep(128 * MIB));
-    let _deaf: Vec<Peer> = (0..8).map(|_| subscribe_and_stop_reading(&broker, topic)).collect();
+    let _deaf: Vec<Peer> = (0..8)
+        .map(|_| subscribe_and_stop_reading(&broker, topic))
+        .collect();
     let frame_batch = batch(1024, 1000);
     let frames = 10 * BOUND / frame_batch.len() as u64 + 1;
     let mut acks = peer.socket.try_clone().expect("clones");
@@ -67,19 +75,33 @@ fn a_publisher_that_never_stops_and_subscribers_that_never_read_cost_bounded_mem
         peak = peak.max(broker.rss_bytes());
     }
     drop(sender.join().expect("all sent"));
-    assert!(peak < BOUND, "{} MiB of {} MiB allowed", peak / MIB, BOUND / MIB);
-    Peer::assert_serves(broker.address());
+    assert!(
+        peak < BOUND,
+        "{} MiB of {} MiB allowed",
+        peak / MIB,
+        BOUND / MIB
+    );
+    Peer::assert_serves(broker.socket_address());
 }
 
 #[test]
 fn a_peer_that_sends_requests_and_never_reads_answers_is_not_read_any_more() {
     let broker = start();
-    let mut peer = Peer::connect(broker.address());
+    let mut peer = Peer::connect(broker.socket_address());
     for name in 0..50 {
-        peer.create_topic(&format!("topic-{name:03}-{}", "x".repeat(150)), 1, Vec::new());
+        peer.create_topic(
+            &format!("topic-{name:03}-{}", "x".repeat(150)),
+            1,
+            Vec::new(),
+        );
     }
-    peer.socket.set_write_timeout(Some(std::time::Duration::from_millis(500))).expect("valid");
-    let request = ListTopics { after: None, rows_max: 1000 };
+    peer.socket
+        .set_write_timeout(Some(std::time::Duration::from_millis(500)))
+        .expect("valid");
+    let request = ListTopics {
+        after: None,
+        rows_max: 1000,
+    };
     let frame = Frame::request(Kind::ListTopics, 1, encode(&request).expect("encodes")).to_bytes();
     let burst = frame.repeat(1000);
     let mut sent = 0_u64;
@@ -93,15 +115,22 @@ fn a_peer_that_sends_requests_and_never_reads_answers_is_not_read_any_more() {
             }
         }
     }
-    assert!(is_stopped, "the broker read {sent} bytes of requests whose answers nobody took");
-    assert!(broker.rss_bytes() < BOUND, "{} MiB", broker.rss_bytes() / MIB);
-    Peer::assert_serves(broker.address());
+    assert!(
+        is_stopped,
+        "the broker read {sent} bytes of requests whose answers nobody took"
+    );
+    assert!(
+        broker.rss_bytes() < BOUND,
+        "{} MiB",
+        broker.rss_bytes() / MIB
+    );
+    Peer::assert_serves(broker.socket_address());
 }
 
 #[test]
 fn a_deaf_subscriber_slows_only_itself() {
     let broker = start();
-    let mut peer = Peer::connect(broker.address());
+    let mut peer = Peer::connect(broker.socket_address());
     let topic = peer.create_topic("t", 1, Vec::new());
     let _deaf = subscribe_and_stop_reading(&broker, topic);
     let mut reader = subscribe_and_stop_reading(&broker, topic);
@@ -118,7 +147,12 @@ fn a_deaf_subscriber_slows_only_itself() {
         let mut batches = Delivery::decode(frame.body).expect("valid").batches;
         while !batches.is_empty() {
             let batch = Batch::split_from(&mut batches).expect("whole");
-            batch.verify_in(PartitionId { topic, partition: Partition(0) }).expect("intact");
+            batch
+                .verify_in(PartitionId {
+                    topic,
+                    partition: Partition(0),
+                })
+                .expect("intact");
             assert_eq!(batch.header().base_offset, Offset(records));
             records += u64::from(batch.header().record_count);
         }

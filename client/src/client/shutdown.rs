@@ -56,7 +56,7 @@ impl Client {
     /// Ends in order: publishers take no more records and get those they have acknowledged (for
     /// up to 30 s), subscriptions end, the broker is told goodbye, the connection is closed and
     /// every task has ended when this returns. Handles and clones of the client then answer
-    /// `Closed`; a second call returns the same report.
+    /// `Closed`; a second call reports again.
     pub async fn shutdown(&self) -> ShutdownReport {
         self.shutdown_within(GRACE).await
     }

@@ -43,7 +43,7 @@ impl Pump {
         let now = clock::now();
         while let Some(lane) = self.lanes.get(index) {
             let Some(front) = lane.front().filter(|front| front.deadline <= now) else {
-                return;
+                break;
             };
             let error = PublishError::DeliveryTimeout {
                 after: self.shared.delivery_timeout,

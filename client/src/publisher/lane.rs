@@ -248,6 +248,8 @@ impl Lane {
                 Some(bytes) => {
                     flight.bytes = bytes;
                     flight.stage = Stage::Waiting;
+                    // Whatever happened to it before happened under the old identity, to nothing.
+                    flight.is_uncertain = false;
                     self.flights.push_back(flight);
                 }
                 None => broken.push(flight),

@@ -58,7 +58,10 @@ pub(super) fn judge(
         ErrorCode::ProducerFenced if !has_newest_identity && !is_uncertain => Verdict::Renew,
         ErrorCode::ProducerFenced if !has_newest_identity => Verdict::Fail,
         ErrorCode::ProducerFenced => Verdict::Fenced,
-        ErrorCode::UnknownProducer if !is_uncertain && attempts < MISSING_ATTEMPTS_MAX => {
+        // The broker has lost track of this publisher: all before this batch was acknowledged.
+        ErrorCode::UnknownProducer | ErrorCode::OutOfSequence
+            if !is_uncertain && is_idempotent && attempts < MISSING_ATTEMPTS_MAX =>
+        {
             Verdict::Renew
         }
         ErrorCode::UnknownProducer => Verdict::Fail,
@@ -109,7 +112,10 @@ impl Pump {
                 lane.hold = Hold::Topic;
                 self.ask_topic();
             }
-            Verdict::Renew => self.renew(index),
+            Verdict::Renew => {
+                tracing::warn!(partition = index, %refusal, "going on under a new producer id");
+                self.renew(index);
+            }
             Verdict::Fail => {
                 let error = PublishError::Refused {
                     refusal,

@@ -250,7 +250,14 @@ async fn open(shared: &Arc<Shared>) -> Result<Line, Next> {
         return Err(refused(shared, refusal));
     }
     let subscribed: Subscribed =
-        decode(&frame.body).map_err(|_| Next::Never(answer_error.into()))?;
+        decode(&frame.body).map_err(|_| Next::Never(answer_error.clone().into()))?;
+    let is_complete = request.partitions.iter().all(|asked| {
+        let mut opened = subscribed.partitions.iter();
+        opened.any(|opened| opened.partition == asked.partition)
+    });
+    if !is_complete {
+        return Err(Next::Never(answer_error.into()));
+    }
     let line = Line { session, number };
     let is_caught_up = lock(&shared.state).opened(line.clone(), &subscribed);
     let address = line.session.address().to_owned();

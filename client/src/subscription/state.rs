@@ -24,6 +24,8 @@ pub(super) enum Place {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PartitionState {
     pub(super) place: Place,
+    /// The offset of the next record as last known, also when the partition has ended.
+    pub(super) reached: Offset,
     pub(super) is_caught_up: bool,
 }
 
@@ -92,6 +94,13 @@ impl State {
     pub(super) fn add_partition(&mut self, partition: Partition, start: StartPosition) {
         let state = PartitionState {
             place: Place::Start(start),
+            reached: match start {
+                StartPosition::Offset(offset) => offset,
+                StartPosition::Earliest
+                | StartPosition::Latest
+                | StartPosition::Timestamp(_)
+                | StartPosition::Last(_) => Offset::ZERO,
+            },
             is_caught_up: false,
         };
         self.partitions.entry(partition).or_insert(state);
@@ -129,6 +138,7 @@ impl State {
             if let Some(state) = self.partitions.get_mut(&opened.partition) {
                 if let Place::Start(_) = state.place {
                     state.place = Place::At(opened.offset);
+                    state.reached = opened.offset;
                 }
                 state.is_caught_up =
                     matches!(state.place, Place::At(next) if next >= opened.high_watermark);

@@ -175,12 +175,8 @@ impl Appender {
                 return Err(self.poison(error));
             }
             self.synced_seq = self.next_seq;
-            publish(
-                shared,
-                active,
-                self.synced_seq,
-                std::mem::take(&mut self.pending),
-            );
+            let groups = std::mem::take(&mut self.pending);
+            publish(shared, active, self.synced_seq, &groups);
         }
         Ok(())
     }
@@ -209,21 +205,7 @@ impl Appender {
             self.roll(shared, Some(rows))?;
         } else {
             self.sync(shared)?;
-            let state = shared.state();
-            let snapshot = Encoder {
-                kind: GroupKind::Snapshot,
-                batches: &[],
-                rows,
-                trims: &[],
-                state: Some(&state),
-                extent_bytes: shared.config.extent_bytes,
-            };
-            self.append(shared, &snapshot)?;
-            self.sync(shared)?;
-            if let Some(active) = &self.active {
-                let newest = &shared.snapshot_segment;
-                newest.fetch_max(active.segment, Ordering::AcqRel);
-            }
+            self.last_snapshot(shared, rows)?;
         }
         self.is_stopped = true;
         let active = self.active.as_ref().ok_or(CommitError::Stopped)?;
@@ -233,14 +215,46 @@ impl Appender {
             end: active.end,
         })
     }
+
+    /// Appends a snapshot to the active segment, unless the device has no room: the one at the
+    /// segment's front will do then, and stopping works on a full device.
+    fn last_snapshot(&mut self, shared: &Shared, rows: &[Row]) -> Result<(), CommitError> {
+        let state = shared.state();
+        let bytes = |row: &Row| row.key.len() + row.value.as_ref().map_or(0, Bytes::len) + 24;
+        let need = rows.iter().map(bytes).sum::<usize>() + state.encoded_bytes() + 64;
+        let need = need as u64;
+        let room = self
+            .active
+            .as_ref()
+            .map_or(0, |active| active.file_bytes - active.end);
+        let free = shared.disk.free_bytes(&shared.config.data_dir).unwrap_or(0);
+        if need > room && need > free {
+            return Ok(());
+        }
+        let snapshot = Encoder {
+            kind: GroupKind::Snapshot,
+            batches: &[],
+            rows,
+            trims: &[],
+            state: Some(&state),
+            extent_bytes: shared.config.extent_bytes,
+        };
+        self.append(shared, &snapshot)?;
+        self.sync(shared)?;
+        if let Some(active) = &self.active {
+            let newest = &shared.snapshot_segment;
+            newest.fetch_max(active.segment, Ordering::AcqRel);
+        }
+        Ok(())
+    }
 }
 
 /// Makes synced groups readable.
-fn publish(shared: &Shared, active: &Active, end_seq: u64, groups: Vec<Pending>) {
+fn publish(shared: &Shared, active: &Active, end_seq: u64, groups: &[Pending]) {
     // ORDER: the cache before the index, so that what the index finds is still in the cache.
     {
         let mut cache = shared.cache.write().unwrap_or_else(PoisonError::into_inner);
-        for group in &groups {
+        for group in groups {
             if !group.extents.is_empty() {
                 cache.push(active.segment, group.position, group.bytes.clone());
             }
@@ -250,7 +264,7 @@ fn publish(shared: &Shared, active: &Active, end_seq: u64, groups: Vec<Pending>)
         let memory = &shared.index.memory;
         let mut memory = memory.write().unwrap_or_else(PoisonError::into_inner);
         let mut bounds = locked(&shared.bounds);
-        for group in &groups {
+        for group in groups {
             for (partition, at, extent) in &group.extents {
                 let place = Place {
                     segment: active.segment,

@@ -59,9 +59,24 @@ impl TailCache {
         let to = from.checked_add(bytes)?;
         (to <= group.bytes.len()).then(|| group.bytes.slice(from..to))
     }
+}
 
-    #[cfg(test)]
-    pub(super) fn held_bytes(&self) -> usize {
-        self.held_bytes
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_group_goes_first_and_every_byte_is_counted() {
+        let mut cache = TailCache::new(100);
+        for at in 0..5_u8 {
+            cache.push(1, u64::from(at) * 40, Bytes::from(vec![at; 40]));
+        }
+        assert_eq!(cache.held_bytes, 80);
+        assert_eq!(cache.slice(1, 80, 40), None);
+        assert_eq!(cache.slice(1, 125, 10), Some(Bytes::from(vec![3; 10])));
+        assert_eq!(cache.slice(1, 160, 41), None);
+        assert_eq!(cache.slice(2, 160, 1), None);
+        cache.push(2, 0, Bytes::from(vec![9; 101]));
+        assert_eq!(cache.held_bytes, 0);
     }
 }

@@ -128,7 +128,6 @@ fn cut_torn_tail(segments: &Segments, survey: &Survey) -> Result<Option<TornTail
     let file = segments.handle(*last)?;
     let end = file.len_bytes()?;
     let mut position = tail.end;
-    let mut is_changed = false;
     let mut buffer = vec![0; CHUNK];
     let zeros = vec![0; CHUNK];
     while position < end {
@@ -139,13 +138,12 @@ fn cut_torn_tail(segments: &Segments, survey: &Survey) -> Result<Option<TornTail
         let is_zero = buffer.get(..read) == zeros.get(..read);
         if !is_zero {
             file.write_at(position, zeros.get(..read).unwrap_or_default())?;
-            is_changed = true;
         }
         position += read as u64;
     }
-    if is_changed {
-        file.sync_data()?;
-    }
+    // Whole groups at the end may have been written and never synced, when the process died and the
+    // machine did not. From here on they count as durable.
+    file.sync_data()?;
     Ok((tail.torn_bytes > 0).then_some(TornTail {
         segment: *last,
         position: tail.end,

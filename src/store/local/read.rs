@@ -19,7 +19,7 @@ use super::index::Place;
 use crate::store::{Damage, Extent, Lookup, ReadError};
 
 /// How often a read looks an offset up again when the segment was reclaimed meanwhile.
-const LOOKUPS_MAX: usize = 8;
+const LOOKUPS_MAX: usize = 2;
 
 fn cached(shared: &Shared, place: &Place) -> Option<Bytes> {
     let bytes = usize::try_from(place.extent.bytes).ok()?;
@@ -93,7 +93,8 @@ pub(super) fn read(
             continue;
         }
         if !is_live {
-            return finish(taker, ReadError::Missing { offset });
+            let next = find(shared, partition, place.extent.end_offset())?;
+            return finish(taker, not_found(shared, partition, offset, next.as_ref()));
         }
         if let ReadError::Damaged(damage) = &error {
             shared.note_damage(damage);

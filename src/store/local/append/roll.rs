@@ -92,6 +92,11 @@ impl Appender {
         };
         let file = match begin(shared, &path, segment, &bytes) {
             Ok(file) => file,
+            // Nothing of it is in the journal yet, so a full device is no failure of the journal.
+            Err(error) if error.is_full() => {
+                drop(shared.disk.remove(&path));
+                return Err(full(shared));
+            }
             Err(error) => return Err(self.poison(error)),
         };
         let end = bytes.len() as u64;
@@ -122,7 +127,12 @@ impl Appender {
             nonce: header.nonce,
             file,
             end,
-            capacity: file_bytes.max(shared.config.segment_bytes),
+            // A file that was not prepared grows up to the nominal size.
+            capacity: if file_bytes > end {
+                file_bytes
+            } else {
+                shared.config.segment_bytes
+            },
             data_from: end,
             file_bytes,
         });
@@ -135,10 +145,7 @@ impl Appender {
         let path = shared.segments.spare_path(segment);
         match shared.disk.create(&path) {
             Ok(_) => Ok(path),
-            Err(error) if error.is_full() => Err(CommitError::Full {
-                free_bytes: 0,
-                floor_bytes: shared.config.free_floor_bytes,
-            }),
+            Err(error) if error.is_full() => Err(full(shared)),
             Err(error) => Err(self.poison(error)),
         }
     }
@@ -156,6 +163,14 @@ impl Appender {
             info.ends = ends;
             info.is_active = false;
         }
+    }
+}
+
+fn full(shared: &Shared) -> CommitError {
+    let free = shared.disk.free_bytes(&shared.config.data_dir);
+    CommitError::Full {
+        free_bytes: free.unwrap_or(0),
+        floor_bytes: shared.config.free_floor_bytes,
     }
 }
 

@@ -74,7 +74,8 @@ impl GroupHeader {
         from.advance(3);
         let synced_seq = from.get_u64_le();
         let bytes = length(group_bytes);
-        let is_sane = bytes >= GROUP_HEADER_BYTES && bytes <= GROUP_BYTES_MAX && bytes % 8 == 0;
+        let is_sane =
+            (GROUP_HEADER_BYTES..=GROUP_BYTES_MAX).contains(&bytes) && padded(bytes) == bytes;
         is_sane.then_some(Self {
             crc,
             group_bytes,

@@ -4,7 +4,7 @@
 //! higher), or what follows the segment, or the clean-stop marker. Otherwise it is a torn tail: power
 //! went before its sync returned, and nobody was told that it is stored.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::group::{GROUP_HEADER_BYTES, GroupHeader};
 use super::segment::HEADER_BYTES;
@@ -192,8 +192,9 @@ impl<'a> Scan<'a> {
         expected: Option<u64>,
     ) -> Result<Result<Candidate, u64>, IoError> {
         let mut torn_end = position;
-        if let Some(header) = self.header_at(position)? {
-            torn_end = (position + u64::from(header.group_bytes)).min(self.file_bytes);
+        let head = self.read(position, GROUP_HEADER_BYTES)?;
+        if let Some(group_bytes) = self.torn_group_bytes(&head, expected) {
+            torn_end = position.saturating_add(group_bytes).min(self.file_bytes);
         }
         let mut first = None;
         let mut from = position + ALIGN as u64;
@@ -208,6 +209,22 @@ impl<'a> Scan<'a> {
             }
         }
         Ok(Err(torn_end - position))
+    }
+
+    /// Announced length of what was meant to be the next group: at least two of its marks are right.
+    fn torn_group_bytes(&self, mut head: &[u8], expected: Option<u64>) -> Option<u64> {
+        if head.len() < GROUP_HEADER_BYTES {
+            return None;
+        }
+        let is_magic = head.starts_with(b"FGP1");
+        head.advance(8);
+        let group_bytes = u64::from(head.get_u32_le());
+        let is_nonce = Some(head.get_u32_le()) == self.nonce;
+        let is_segment = head.get_u64_le() == self.segment;
+        let is_seq = Some(head.get_u64_le()) == expected;
+        let marks = [is_magic, is_nonce, is_segment, is_seq];
+        let is_ours = marks.into_iter().filter(|mark| *mark).count() >= 2;
+        is_ours.then_some(group_bytes.max(GROUP_HEADER_BYTES as u64))
     }
 
     /// The first whole group of this life at or after `from` that comes after `expected`.

@@ -86,10 +86,9 @@ impl Keeper<'_> {
             .segments
             .handle(segment)
             .and_then(|file| read_footer(file.as_ref(), &seal));
-        let extents = match footer {
-            Ok(Some((_, extents))) => extents,
-            // Rows of a segment that is gone are found to be so by whoever follows them.
-            Ok(None) | Err(_) => return,
+        // Otherwise rows stay that point to nothing: whoever follows one finds out.
+        let Ok(Some((_, extents))) = footer else {
+            return;
         };
         let shared = self.shared;
         self.on_tree(|tree| {

@@ -58,6 +58,8 @@ impl Folder {
         let journal_dir = dir.join(JOURNAL);
         disk.create_dir_all(&journal_dir)?;
         let (segments, spares) = list_journal(disk, &journal_dir)?;
+        // A name seen now may not be durable yet, when the process died and the machine did not.
+        disk.sync_dir(&journal_dir)?;
         let known = Identity::read(disk, &identity_path)?;
         let identity = match known {
             Some(known) => Identity {
@@ -75,6 +77,10 @@ impl Folder {
         };
         if known.is_none() {
             disk.sync_dir(dir)?;
+            if let Some(parent) = dir.parent().filter(|parent| *parent != Path::new("")) {
+                // A parent that may not be read was there before, and its names are durable.
+                drop(disk.sync_dir(parent));
+            }
             identity.create(disk, &identity_path)?;
         }
         Ok(Self {
@@ -125,7 +131,7 @@ fn list_journal(disk: &dyn Disk, dir: &Path) -> Result<(Vec<u64>, Vec<String>), 
     for name in disk.list(dir)? {
         if let Some(number) = Segments::number_in(&name) {
             segments.push(number);
-        } else if name.starts_with("spare-") && name.ends_with(".seg") {
+        } else if name.starts_with("spare-") {
             spares.push(name);
         }
     }

@@ -195,20 +195,33 @@ pub(super) fn read_extent(
         let head = window.fetch(file, at, BATCH_HEADER_BYTES, ahead)?;
         let header = BatchHeader::decode(&head).map_err(|_| Anomaly::Mismatch)?;
         let next = position + u64::from(header.batch_bytes);
-        if header.base_offset != expected || next > end {
+        let is_outside = next > end || header.end_offset() > place.extent.end_offset();
+        if header.base_offset != expected || is_outside {
             return Err(Anomaly::Mismatch);
         }
-        match taker.judge(&header) {
-            Verdict::Skip => {}
-            Verdict::Enough => break,
-            Verdict::Take => {
-                let bytes = header.batch_bytes as usize;
-                let bytes = window.fetch(file, at, bytes, ahead)?;
-                let batch = Batch::from_bytes(bytes).map_err(|_| Anomaly::Mismatch)?;
+        let verdict = taker.judge(&header);
+        // A damaged record count must not pass for a batch that ends after what is wanted: before
+        // an empty answer, the batch is checked.
+        let is_answer = match verdict {
+            Verdict::Take => true,
+            Verdict::Enough => taker.runs.is_empty(),
+            Verdict::Skip => false,
+        };
+        if is_answer {
+            let bytes = window.fetch(file, at, header.batch_bytes as usize, ahead)?;
+            let batch = Batch::from_bytes(bytes).map_err(|_| Anomaly::Mismatch);
+            let checked = batch.and_then(|batch| {
                 let checked = batch.verify_in(taker.partition);
                 checked.map_err(|_| Anomaly::Mismatch)?;
+                Ok(batch)
+            });
+            let batch = checked.inspect_err(|_| taker.is_full = false)?;
+            if matches!(verdict, Verdict::Take) {
                 taker.take(&header, batch.bytes().clone());
             }
+        }
+        if matches!(verdict, Verdict::Enough) {
+            break;
         }
         expected = header.end_offset();
         position = next;

@@ -157,9 +157,10 @@ impl Pass<'_> {
     }
 
     fn on_row(&mut self, table: u8, key: &[u8], value: Option<&[u8]>) {
-        match Table::from_number(table) {
-            Some(table) => self.to.row(table, key, value),
-            None => tracing::warn!(table, "a row of an unknown table was skipped"),
+        if let Some(table) = Table::from_number(table) {
+            self.to.row(table, key, value);
+        } else {
+            tracing::warn!(table, "a row of an unknown table was skipped");
         }
     }
 

@@ -195,14 +195,13 @@ impl Pass<'_> {
         }
         let end_seq = match (next, self.given.clean) {
             (Some(next), _) if next == number + 1 => self.first_seq(next)?,
-            (Some(_), _) => None,
             (None, Some(clean)) if clean.segment == number => {
                 return Ok(Bound::Closed {
                     end_seq: Some(clean.next_seq),
                     end: Some(clean.end),
                 });
             }
-            (None, Some(_)) => None,
+            (Some(_), _) | (None, Some(_)) => None,
             (None, None) => return Ok(Bound::Open),
         };
         Ok(Bound::Closed { end_seq, end: None })
