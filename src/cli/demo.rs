@@ -28,7 +28,7 @@ const TOPIC: &str = "flights";
 const GROUP: &str = "demo";
 const PARTITIONS: u32 = 3;
 /// The longest any step may take, unless `--timeout` says otherwise.
-const STEP_MAX: Duration = Duration::from_secs(60);
+const STEP_MAX: Duration = Duration::from_mins(1);
 
 /// Arguments of `falcon demo`.
 #[derive(Debug, Args)]

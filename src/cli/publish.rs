@@ -78,10 +78,14 @@ pub(crate) async fn run(args: PublishArgs, global: Global) -> Result<(), CliErro
     let publisher = builder.build().await;
     let publisher = publisher.map_err(|error| CliError::from_publish("publish", &error.into()))?;
 
-    let start = Instant::now();
     let is_typed = args.file == Path::new("-") && io::stdin().is_terminal();
     let progress = Progress::bytes(lines.bytes_total, is_typed);
-    let mut summary = Summary::default();
+    let mut summary = Summary {
+        records: 0,
+        bytes: 0,
+        start: Instant::now(),
+        is_json: global.json,
+    };
     let result = {
         let (to, tickets) = mpsc::channel(TICKETS_MAX);
         let source = Source {
@@ -103,8 +107,7 @@ pub(crate) async fn run(args: PublishArgs, global: Global) -> Result<(), CliErro
         }
     };
     drop(progress);
-    summary.seconds = start.elapsed().as_secs_f64();
-    summary.print(global.json);
+    drop(summary);
     if result.is_ok() {
         close(&client).await;
     }
@@ -244,26 +247,39 @@ struct JsonReceipt {
     append_time_ms: i64,
 }
 
-/// What is durable.
-#[derive(Debug, Default, Serialize)]
+/// What is durable. Said however the command ends, also when it is interrupted.
 struct Summary {
+    records: u64,
+    bytes: u64,
+    start: Instant,
+    is_json: bool,
+}
+
+#[derive(Serialize)]
+struct JsonSummary {
     records: u64,
     bytes: u64,
     seconds: f64,
 }
 
-impl Summary {
-    /// On standard error, because standard output is for receipts.
+/// On standard error, because standard output is for receipts.
+impl Drop for Summary {
     #[expect(clippy::cast_precision_loss, reason = "for people to read")]
-    fn print(&self, is_json: bool) {
-        let text = if is_json {
-            serde_json::to_string(self).unwrap_or_default()
+    fn drop(&mut self) {
+        let (records, bytes) = (self.records, self.bytes);
+        let seconds = self.start.elapsed().as_secs_f64();
+        let text = if self.is_json {
+            let summary = JsonSummary {
+                records,
+                bytes,
+                seconds,
+            };
+            serde_json::to_string(&summary).unwrap_or_default()
         } else {
-            let megabytes = self.bytes as f64 / 1e6;
-            let rate = megabytes / self.seconds.max(1e-9);
+            let megabytes = bytes as f64 / 1e6;
+            let rate = megabytes / seconds.max(1e-9);
             format!(
-                "published {} records, {megabytes:.1} MB in {:.2} s ({rate:.1} MB/s)",
-                self.records, self.seconds
+                "published {records} records, {megabytes:.1} MB in {seconds:.2} s ({rate:.1} MB/s)"
             )
         };
         // There is nobody left to tell when standard error is closed.

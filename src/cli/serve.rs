@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use clap::Args;
 use falcon::broker::Broker;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::config::{self, ConfigFlags};
 use super::failure::{CliError, Exit};
@@ -45,7 +45,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
     // CANCEL SAFETY: the second signal ends the process, nothing is left half done but what a
     // crash leaves too.
     tokio::select! {
-        report = broker.shutdown() => info!(?report, "stopped"),
+        report = broker.shutdown() => debug!(?report, "the broker is stopped"),
         name = signals.next() => {
             warn!(signal = name, "stopped at once; the next start recovers");
             exit_now();

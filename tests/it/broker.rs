@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempDir};
 
 /// No step of a test may take longer. Generous, because tests run in parallel on small machines.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_mins(2);
 
 /// A command of the binary under test, without the settings of whoever runs the tests.
 pub(crate) fn falcon(args: &[&str]) -> Command {
@@ -144,6 +144,17 @@ impl Broker {
         let pid = i32::try_from(self.served().child.id()).expect("a process id");
         let pid = Pid::from_raw(pid).expect("not zero");
         kill_process(pid, signal).expect("it is running");
+    }
+
+    /// The most memory it has had so far, bytes; `None` where the system does not say.
+    pub(crate) fn peak_memory_bytes(&self) -> Option<u64> {
+        let path = format!("/proc/{}/status", self.served().child.id());
+        let status = std::fs::read_to_string(path).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kibibytes * 1024)
     }
 
     /// Waits until the process has ended.

@@ -7,6 +7,7 @@
 )]
 
 mod admin;
+mod backpressure;
 mod broker;
 mod flights;
 mod hostile;

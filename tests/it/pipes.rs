@@ -1,6 +1,9 @@
 //! Pipes that close, and results kept apart from messages.
 
+use std::io::{BufRead, BufReader};
 use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::broker::{Broker, Running, small_flights};
 
@@ -38,4 +41,23 @@ fn results_are_on_standard_output_and_messages_are_not() {
     let error: serde_json::Value = serde_json::from_str(&ran.stderr).expect("a JSON object");
     assert_eq!(error["error"]["code"], "unknown_topic");
     assert_eq!(error["error"]["exit_code"], 1);
+}
+
+#[test]
+fn an_interrupted_command_ends_with_130_after_whole_lines() {
+    let broker = Broker::start();
+    broker.run(&["topic", "create", "t"]);
+    broker.run_with(&["publish", "t"], b"a\n");
+    let args = ["subscribe", "t", "--from", "earliest"];
+    let mut subscriber = Running::start(&mut broker.command(&args));
+    let mut output = BufReader::new(subscriber.child.stdout.take().expect("it is piped"));
+    let mut line = String::new();
+    output.read_line(&mut line).expect("it prints");
+    assert_eq!(line, "a\n");
+    subscriber.child.stdout = Some(output.into_inner());
+    let pid = i32::try_from(subscriber.child.id()).expect("a process id");
+    kill_process(Pid::from_raw(pid).expect("not zero"), Signal::INT).expect("it runs");
+    let ran = subscriber.finish(b"");
+    assert_eq!(ran.code, Some(130), "{}", ran.stderr);
+    assert_eq!(ran.stderr, "");
 }
