@@ -111,3 +111,8 @@ pub use falcon_protocol::message::{
     TopicSummary,
 };
 pub use falcon_protocol::{ErrorCode, Header, Offset, Partition, Record, TopicId};
+
+/// The program in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

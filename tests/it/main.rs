@@ -14,6 +14,7 @@ mod hostile;
 mod memory;
 mod peer;
 mod pipes;
+mod readme;
 mod records;
 mod retention;
 mod serving;
