@@ -127,9 +127,18 @@ impl Broker {
 
     /// Memory that the process holds now.
     pub(crate) fn rss_bytes(&self) -> u64 {
+        self.memory_bytes("VmRSS:")
+    }
+
+    /// The most memory it has held so far.
+    pub(crate) fn peak_rss_bytes(&self) -> u64 {
+        self.memory_bytes("VmHWM:")
+    }
+
+    fn memory_bytes(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.served().child.id());
         let status = std::fs::read_to_string(path).expect("it is running");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
         kib.expect("the kernel says how much") * 1024
     }
@@ -144,17 +153,6 @@ impl Broker {
         let pid = i32::try_from(self.served().child.id()).expect("a process id");
         let pid = Pid::from_raw(pid).expect("not zero");
         kill_process(pid, signal).expect("it is running");
-    }
-
-    /// The most memory it has had so far, bytes; `None` where the system does not say.
-    pub(crate) fn peak_memory_bytes(&self) -> Option<u64> {
-        let path = format!("/proc/{}/status", self.served().child.id());
-        let status = std::fs::read_to_string(path).ok()?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))?;
-        let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-        Some(kibibytes * 1024)
     }
 
     /// Waits until the process has ended.

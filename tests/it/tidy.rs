@@ -296,6 +296,32 @@ fn every_command_and_exit_code_is_documented() {
 }
 
 #[test]
+fn documented_log_messages_exist() {
+    let page = read("docs/OPERATIONS.md");
+    let is_row = |line: &&str| {
+        ["| info |", "| warn |", "| error |"]
+            .iter()
+            .any(|start| line.starts_with(start))
+    };
+    let sources: Vec<String> = sources().into_iter().map(|source| source.text).collect();
+    let mut problems = Vec::new();
+    for row in page.lines().filter(is_row) {
+        let messages = row.split(" | ").nth(1).unwrap_or_default();
+        for message in messages.split('`').skip(1).step_by(2) {
+            let quoted = format!("\"{message}");
+            if !sources.iter().any(|text| text.contains(&quoted)) {
+                problems.push(format!("nothing logs {message:?}"));
+            }
+        }
+    }
+    assert!(
+        page.lines().any(|line| is_row(&line)),
+        "the table of log lines is gone"
+    );
+    report(&problems);
+}
+
+#[test]
 fn relative_links_lead_somewhere() {
     let mut pages = Vec::new();
     find_files(root(), "md", &mut pages);
