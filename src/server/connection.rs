@@ -48,6 +48,8 @@ pub(super) struct Connection {
     pub(super) tasks: TaskTracker,
     /// Ends them.
     pub(super) token: CancellationToken,
+    /// The connection is about to end: requests that wait for something answer now.
+    pub(super) ending: CancellationToken,
     pub(super) frame_bytes_max: u32,
     /// How the client reaches this broker.
     pub(super) address: String,
@@ -63,14 +65,26 @@ enum End {
     Goodbye(u32),
     /// The broker is shutting down.
     Draining,
+    /// The broker waits no longer.
+    Aborted,
 }
 
-/// Serves a socket until it ends. `draining` asks it to end after what is in flight; `permit`
-/// is its place among the connections.
+/// How a connection is asked to end.
+#[derive(Debug, Clone)]
+pub(super) struct Stop {
+    /// After what is in flight.
+    pub(super) draining: CancellationToken,
+    /// At once: the grace period is over.
+    pub(super) abort: CancellationToken,
+}
+
+/// Serves a socket until it ends. `permit` is its place among the connections.
+///
+/// INVARIANT: nothing of the connection, above all no way to the writer, outlives this future.
 pub(super) async fn serve(
     socket: TcpStream,
     shared: Arc<Shared>,
-    draining: CancellationToken,
+    stop: Stop,
     permit: OwnedSemaphorePermit,
 ) {
     let id = Counts::add(&shared.counts.connections, 1);
@@ -85,7 +99,13 @@ pub(super) async fn serve(
     let idle = Duration::from_millis(shared.timeouts.idle_ms);
     let stall = Duration::from_millis(shared.timeouts.stall_ms);
     let mut frames = FrameReader::new(read, HANDSHAKE_FRAME_BYTES_MAX, idle, stall);
-    let agreed = match handshake::run(&mut frames, &shared, id).await {
+    let handshake = stop
+        .abort
+        .run_until_cancelled(handshake::run(&mut frames, &shared, id));
+    let Some(handshake) = handshake.await else {
+        return;
+    };
+    let agreed = match handshake {
         Ok(agreed) => agreed,
         Err(failure) => {
             let last = explain(&shared, id, &peer, failure);
@@ -103,7 +123,9 @@ pub(super) async fn serve(
         heartbeat: Duration::from_millis(shared.timeouts.heartbeat_ms),
         stall,
     };
-    let writing = tasks.spawn(write::run(write, Arc::clone(&outbox), delivery_queue, pace));
+    let write = write::run(write, Arc::clone(&outbox), delivery_queue, pace);
+    let abort = stop.abort.clone();
+    let writing = tasks.spawn(async move { abort.run_until_cancelled(write).await });
     let mut connection = Connection {
         id,
         window: semaphore(shared.limits.in_flight_bytes_per_connection),
@@ -116,10 +138,14 @@ pub(super) async fn serve(
         deliveries,
         subscriptions: HashMap::new(),
         tasks,
-        token: CancellationToken::new(),
+        token: stop.abort.child_token(),
+        ending: stop.draining.child_token(),
     };
-    let end = connection.read(&mut frames, &draining).await;
-    connection.end(end, &mut frames, writing).await;
+    let read = stop
+        .abort
+        .run_until_cancelled(connection.read(&mut frames, &stop.draining));
+    let end = read.await.unwrap_or(End::Aborted);
+    connection.end(end, &mut frames, writing, &stop.abort).await;
     drop(permit);
 }
 
@@ -136,7 +162,6 @@ impl Connection {
             let header = tokio::select! {
                 biased;
                 () = draining.cancelled() => return End::Draining,
-                () = self.token.cancelled() => return End::Gone(ReadError::Closed),
                 header = frames.header() => header,
             };
             let outcome = match header {
@@ -219,21 +244,27 @@ impl Connection {
         mut self,
         end: End,
         frames: &mut FrameReader,
-        writing: tokio::task::JoinHandle<Result<(), write::WriteError>>,
+        writing: tokio::task::JoinHandle<Option<Result<(), write::WriteError>>>,
+        abort: &CancellationToken,
     ) {
         let id = self.id;
+        self.ending.cancel();
+        if matches!(end, End::Goodbye(_) | End::Draining) {
+            if matches!(end, End::Draining) {
+                let frame = Frame::request(Kind::Draining, 0, bytes::Bytes::new());
+                self.outbox.push(&frame);
+            }
+            let _aborted = abort.run_until_cancelled(self.finish_requests()).await;
+        }
         match end {
+            End::Aborted => warn!(connection = id, "ended with requests in flight"),
             End::Gone(reason) => info!(connection = id, %reason, "disconnected"),
             End::Goodbye(correlation) => {
-                self.finish_requests().await;
                 self.outbox
                     .answer(Kind::Goodbye, correlation, bytes::Bytes::new());
                 info!(connection = id, reason = "goodbye", "disconnected");
             }
             End::Draining => {
-                self.outbox
-                    .push(&Frame::request(Kind::Draining, 0, bytes::Bytes::new()));
-                self.finish_requests().await;
                 let refusal = Refusal::of(ErrorCode::Draining).retry_later();
                 self.outbox.refuse(Kind::Goodbye, 0, &refusal);
                 info!(connection = id, reason = "shutdown", "disconnected");
@@ -254,7 +285,7 @@ impl Connection {
         self.outbox.finish();
         self.tasks.close();
         let _drained = timeout(DRAIN_PATIENCE, frames.drain(DRAIN_BYTES_MAX)).await;
-        if let Ok(Err(reason)) = writing.await {
+        if let Ok(Some(Err(reason))) = writing.await {
             debug!(connection = id, %reason, "the last words were not delivered");
         }
         self.tasks.wait().await;

@@ -43,10 +43,15 @@ impl Connection {
         let (reader, outbox) = (self.shared.reader.clone(), Arc::clone(&self.outbox));
         let (deliveries, budget) = (self.deliveries.clone(), Arc::clone(&self.delivery_budget));
         let token = self.token.clone();
+        let ending = self.ending.clone();
         let work = async move {
+            // ORDER: wait first: the budget is for bytes that are there.
+            let _ended = ending
+                .run_until_cancelled(wait_for_data(&view, &fetch))
+                .await;
             let permits = u32::try_from(bytes_max.max(1)).unwrap_or(u32::MAX);
             let permit = budget.acquire_many_owned(permits).await.ok();
-            let chunk = read_or_wait(&reader, &view, &fetch, bytes_max).await;
+            let chunk = read(&reader, &view, &fetch, bytes_max).await;
             let refusal = match chunk {
                 Ok(chunk) if chunk.bytes <= frame_room => {
                     let head = head(Kind::Fetch, correlation, &view, &chunk);
@@ -124,32 +129,26 @@ fn listed(view: &PartitionView, offset: falcon_protocol::Offset) -> ListedOffset
     }
 }
 
-/// Reads; when there is nothing yet, waits for it as long as the request allows.
-async fn read_or_wait(
-    reader: &Reader,
-    view: &Arc<PartitionView>,
-    fetch: &Fetch,
-    bytes_max: usize,
-) -> Result<Chunk, ReadFailure> {
+/// Waits until there is something to read at the offset, as long as the request allows.
+async fn wait_for_data(view: &Arc<PartitionView>, fetch: &Fetch) {
     let changed = Arc::new(Notify::new());
+    // ORDER: watch, then look: nothing that is appended in between is missed.
     let _watch = view.watch(&changed);
     let wait = Duration::from_millis(u64::from(fetch.wait_ms.min(FETCH_WAIT_MS_MAX)));
-    let attempt = async {
-        loop {
-            if let Some(chunk) = reader.read(view, fetch.offset, bytes_max).await? {
-                return Ok(chunk);
-            }
+    let arrival = async {
+        while view.high_watermark() == fetch.offset && !view.is_deleted() {
             changed.notified().await;
         }
     };
-    let found = if wait.is_zero() {
-        None
-    } else {
-        timeout(wait, attempt).await.ok()
-    };
-    if let Some(outcome) = found {
-        return outcome;
-    }
+    let _late = timeout(wait, arrival).await;
+}
+
+async fn read(
+    reader: &Reader,
+    view: &PartitionView,
+    fetch: &Fetch,
+    bytes_max: usize,
+) -> Result<Chunk, ReadFailure> {
     let nothing = Chunk {
         batches: Vec::new(),
         bytes: 0,

@@ -10,10 +10,11 @@ use falcon_protocol::{FRAME_HEADER_BYTES, FrameError, FrameHeader};
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 const READ_BYTES: usize = 64 * 1024;
 const COPY_BYTES_MAX: usize = 8 * 1024;
+const PROGRESS_BYTES: usize = 64 * 1024;
 
 /// Why no frame could be read.
 #[derive(Debug, Error)]
@@ -70,14 +71,22 @@ impl FrameReader {
     ///
     /// CANCEL SAFETY: what was read stays in the buffer; call again.
     pub(super) async fn header(&mut self) -> Result<FrameHeader, ReadError> {
-        loop {
-            if let Some(bytes) = self.buffer.first_chunk::<FRAME_HEADER_BYTES>() {
-                let header = FrameHeader::decode(bytes, self.body_bytes_max)?;
-                self.buffer.advance(FRAME_HEADER_BYTES);
-                return Ok(header);
+        if self.buffer.is_empty() {
+            self.buffer.reserve(READ_BYTES);
+            match timeout(self.idle, self.socket.read_buf(&mut self.buffer)).await {
+                Err(_) => return Err(ReadError::Idle(self.idle)),
+                Ok(Err(error)) => return Err(ReadError::Broken(error)),
+                Ok(Ok(0)) => return Err(ReadError::Closed),
+                Ok(Ok(_)) => {}
             }
-            self.more(READ_BYTES).await?;
         }
+        self.fill(FRAME_HEADER_BYTES).await?;
+        let Some(bytes) = self.buffer.first_chunk::<FRAME_HEADER_BYTES>() else {
+            return Err(ReadError::Cut);
+        };
+        let header = FrameHeader::decode(bytes, self.body_bytes_max)?;
+        self.buffer.advance(FRAME_HEADER_BYTES);
+        Ok(header)
     }
 
     /// The next `bytes` bytes of the body, still in the buffer.
@@ -101,7 +110,7 @@ impl FrameReader {
     pub(super) async fn skip(&mut self, mut bytes: usize) -> Result<(), ReadError> {
         while bytes > 0 {
             if self.buffer.is_empty() {
-                self.in_frame(READ_BYTES).await?;
+                self.fill(bytes.min(READ_BYTES)).await?;
             }
             let step = bytes.min(self.buffer.len());
             self.buffer.advance(step);
@@ -110,41 +119,27 @@ impl FrameReader {
         Ok(())
     }
 
+    /// Reads until the buffer holds `bytes`. A peer that trickles is treated as one that has
+    /// stopped: each [`PROGRESS_BYTES`] must come within the patience for a frame.
     async fn fill(&mut self, bytes: usize) -> Result<(), ReadError> {
+        let mut due = Instant::now() + self.stall;
+        let mut mark = self.buffer.len() + PROGRESS_BYTES;
         while self.buffer.len() < bytes {
-            self.in_frame((bytes - self.buffer.len()).max(READ_BYTES))
-                .await?;
+            self.buffer
+                .reserve((bytes - self.buffer.len()).max(READ_BYTES));
+            let read = self.socket.read_buf(&mut self.buffer);
+            match timeout_at(due, read).await {
+                Err(_) => return Err(ReadError::Stalled(self.stall)),
+                Ok(Err(error)) => return Err(ReadError::Broken(error)),
+                Ok(Ok(0)) => return Err(ReadError::Cut),
+                Ok(Ok(_)) => {}
+            }
+            if self.buffer.len() >= mark {
+                mark = self.buffer.len() + PROGRESS_BYTES;
+                due = Instant::now() + self.stall;
+            }
         }
         Ok(())
-    }
-
-    async fn in_frame(&mut self, room: usize) -> Result<(), ReadError> {
-        let (idle, stall) = (self.idle, self.stall);
-        self.idle = stall;
-        let read = self.more(room).await;
-        self.idle = idle;
-        read.map_err(|error| match error {
-            ReadError::Closed => ReadError::Cut,
-            ReadError::Idle(patience) => ReadError::Stalled(patience),
-            other @ (ReadError::Cut
-            | ReadError::Stalled(_)
-            | ReadError::Frame(_)
-            | ReadError::Broken(_)) => other,
-        })
-    }
-
-    async fn more(&mut self, room: usize) -> Result<(), ReadError> {
-        self.buffer.reserve(room);
-        let is_inside = !self.buffer.is_empty();
-        let patience = if is_inside { self.stall } else { self.idle };
-        match timeout(patience, self.socket.read_buf(&mut self.buffer)).await {
-            Err(_) if is_inside => Err(ReadError::Stalled(patience)),
-            Err(_) => Err(ReadError::Idle(patience)),
-            Ok(Err(error)) => Err(ReadError::Broken(error)),
-            Ok(Ok(0)) if is_inside => Err(ReadError::Cut),
-            Ok(Ok(0)) => Err(ReadError::Closed),
-            Ok(Ok(_)) => Ok(()),
-        }
     }
 
     /// Reads and throws away what the peer still sends, so that closing does not reset the

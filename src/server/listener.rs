@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::connection::{self, say_and_close};
+use super::connection::{self, Stop, say_and_close};
 use super::frames::FrameReader;
 use super::refusal::Refusal;
 use super::{Counts, Shared};
@@ -27,7 +27,7 @@ const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 /// The listening socket and its connections.
 pub struct Listener {
     tasks: TaskTracker,
-    accepting: CancellationToken,
+    stop: Stop,
     address: SocketAddr,
 }
 
@@ -35,12 +35,15 @@ impl Listener {
     /// Starts accepting on a bound socket.
     pub fn start(socket: TcpListener, shared: Arc<Shared>) -> std::io::Result<Self> {
         let address = socket.local_addr()?;
-        let (tasks, accepting) = (TaskTracker::new(), CancellationToken::new());
-        let accept = accept(socket, shared, tasks.clone(), accepting.clone());
-        tasks.spawn(accept);
+        let tasks = TaskTracker::new();
+        let stop = Stop {
+            draining: CancellationToken::new(),
+            abort: CancellationToken::new(),
+        };
+        tasks.spawn(accept(socket, shared, tasks.clone(), stop.clone()));
         Ok(Self {
             tasks,
-            accepting,
+            stop,
             address,
         })
     }
@@ -51,27 +54,26 @@ impl Listener {
     }
 
     /// Stops accepting, tells every connection that the broker is draining, and waits until all
-    /// have answered what was in flight, at most `grace`. Returns whether all had ended.
+    /// have answered what was in flight, at most `grace`; then ends those that are left. Returns
+    /// whether none was. Nothing of any connection is left afterwards.
     pub async fn drain(&self, grace: Duration) -> bool {
-        self.accepting.cancel();
+        self.stop.draining.cancel();
         self.tasks.close();
-        timeout(grace, self.tasks.wait()).await.is_ok()
+        let is_drained = timeout(grace, self.tasks.wait()).await.is_ok();
+        self.stop.abort.cancel();
+        self.tasks.wait().await;
+        is_drained
     }
 }
 
-async fn accept(
-    socket: TcpListener,
-    shared: Arc<Shared>,
-    tasks: TaskTracker,
-    draining: CancellationToken,
-) {
+async fn accept(socket: TcpListener, shared: Arc<Shared>, tasks: TaskTracker, stop: Stop) {
     let places = Arc::new(Semaphore::new(shared.limits.connections_max as usize));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     loop {
         // CANCEL SAFETY: `accept` holds no connection while it waits.
         let accepted = tokio::select! {
             biased;
-            () = draining.cancelled() => return,
+            () = stop.draining.cancelled() => return,
             accepted = socket.accept() => accepted,
         };
         let connection = match accepted {
@@ -83,7 +85,7 @@ async fn accept(
             }
         };
         if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-            let serve = connection::serve(connection, Arc::clone(&shared), draining.clone(), place);
+            let serve = connection::serve(connection, Arc::clone(&shared), stop.clone(), place);
             tasks.spawn(serve);
         } else {
             let max = shared.limits.connections_max;

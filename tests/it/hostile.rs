@@ -233,3 +233,71 @@ fn a_decompression_bomb_is_refused() {
     );
     Peer::assert_serves(broker.socket_address());
 }
+
+#[test]
+fn peers_that_are_stuck_or_wait_long_do_not_keep_the_broker_from_ending() {
+    let mut broker = Broker::start_set(&[("FALCON_SHUTDOWN_GRACE_MS", "1000")]);
+    let mut waiting = Peer::connect(broker.socket_address());
+    let topic = waiting.create_topic("t", 1, Vec::new());
+    let partition = PartitionId {
+        topic,
+        partition: Partition(0),
+    };
+    let fetch = Fetch {
+        partition,
+        offset: Offset(0),
+        bytes_max: 1 << 20,
+        wait_ms: 30_000,
+    };
+    waiting.send(&Frame::request(Kind::Fetch, 77, fetch.encode()));
+    let mut stuck = Peer::connect(broker.socket_address());
+    let frame = publish_frame(1, topic, &batch(1, 100_000)).to_bytes();
+    stuck.socket.write_all(&frame[..50_000]).expect("sent");
+    broker.signal(rustix::process::Signal::TERM);
+    // What waits is answered early, with nothing, behind the word that the broker is draining.
+    let answer = loop {
+        let frame = waiting.receive().expect("an answer before the end");
+        if frame.header.kind == Kind::Fetch.number() {
+            break frame;
+        }
+    };
+    assert_eq!((answer.header.correlation, answer.error()), (77, None));
+    let ended = broker.wait();
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert!(ended.log.contains("is_clean=true"), "{}", ended.log);
+}
+
+#[test]
+fn a_peer_that_trickles_is_treated_as_one_that_has_stopped() {
+    let broker = Broker::start_set(&[("FALCON_TIMEOUTS_STALL_MS", "400")]);
+    let mut peer = Peer::connect(broker.socket_address());
+    let topic = peer.create_topic("t", 1, Vec::new());
+    let frame = publish_frame(1, topic, &batch(1, 200_000)).to_bytes();
+    peer.socket
+        .set_read_timeout(Some(std::time::Duration::from_millis(50)))
+        .expect("valid");
+    let mut byte = [0; 1];
+    let mut trickled = 0;
+    for chunk in frame.chunks(100).take(1_000) {
+        if peer.socket.write_all(chunk).is_err() {
+            break;
+        }
+        trickled += chunk.len();
+        // The pause between two pieces is the wait for an answer, which is the end.
+        if peer.socket.peek(&mut byte).is_ok() {
+            break;
+        }
+    }
+    assert!(
+        trickled < 50_000,
+        "{trickled} bytes in pieces of 100 were waited for"
+    );
+    peer.socket
+        .set_read_timeout(Some(std::time::Duration::from_secs(10)))
+        .expect("valid");
+    assert_eq!(
+        refusal(&peer.receive().expect("a last frame")).0,
+        ErrorCode::StallTimeout
+    );
+    Peer::assert_serves(broker.socket_address());
+}
