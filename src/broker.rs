@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -111,6 +112,8 @@ impl Broker {
             views,
             writer: handle.clone(),
             in_flight_total: crate::server::semaphore(config.limits.in_flight_bytes_total),
+            receiving: crate::server::semaphore(config.limits.in_flight_bytes_total / 2),
+            checks: Semaphore::new(crate::server::CHECKS_MAX),
             counts: Counts::default(),
         });
         let (background, stopping) = (TaskTracker::new(), CancellationToken::new());

@@ -130,6 +130,11 @@ impl PartitionState {
         true
     }
 
+    /// Whether a publisher is remembered.
+    pub fn knows(&self, producer: ProducerId) -> bool {
+        self.producers.contains_key(&producer)
+    }
+
     /// Number of publishers remembered.
     pub fn producer_count(&self) -> usize {
         self.producers.len()

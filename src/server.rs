@@ -5,6 +5,7 @@
 //! that misbehaves is told why in one frame and closed, others do not notice; shutdown answers
 //! what is in flight. Must not know: how records are stored, what a segment is.
 
+mod budget;
 mod connection;
 mod fetch;
 mod frames;
@@ -51,9 +52,16 @@ pub struct Shared {
     pub writer: WriterHandle,
     /// Bytes of unanswered publishes that all connections together may hold.
     pub in_flight_total: Arc<Semaphore>,
+    /// The share of them that bodies may hold which have not arrived in whole.
+    pub receiving: Arc<Semaphore>,
+    /// Places for checking compressed batches.
+    pub checks: Semaphore,
     /// What happened so far.
     pub counts: Counts,
 }
+
+/// LIMIT: compressed batches that are checked at the same time.
+pub(crate) const CHECKS_MAX: usize = 2;
 
 /// Counters since the start.
 #[derive(Debug, Default)]

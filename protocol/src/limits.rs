@@ -38,7 +38,7 @@ pub const GROUP_NAME_BYTES_MAX: usize = 200;
 /// Longest publisher name, bytes.
 pub const PUBLISHER_NAME_BYTES_MAX: usize = 200;
 /// Longest note stored beside a committed offset, bytes.
-pub const OFFSET_NOTE_BYTES_MAX: usize = 1024;
+pub const OFFSET_NOTE_BYTES_MAX: usize = 256;
 /// Longest client or broker name in the handshake, bytes.
 pub const PEER_NAME_BYTES_MAX: usize = 200;
 /// Longest credential in the handshake, bytes.

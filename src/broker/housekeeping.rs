@@ -92,6 +92,7 @@ fn find_trim(
     let mut left = view.bytes();
     let mut trim = Trim {
         partition: view.id,
+        from: log_start,
         log_start,
         bytes_freed: 0,
     };

@@ -104,9 +104,9 @@ keys! {
         "Topics in all.";
     (limits) partitions_max, count(1, 1_000_000),
         "Partitions of all topics together.";
-    (limits) committed_offsets_max, count(1, 10_000_000),
+    (limits) committed_offsets_max, count(1, 200_000),
         "Committed offsets in all, one for each group, topic and partition.";
-    (limits) producers_max, count(1, 10_000_000),
+    (limits) producers_max, count(1, 400_000),
         "Producer states in all, one for each idempotent publisher and partition it writes to.";
 
     (timeouts) handshake_ms, millis(100, 600 * SECOND),

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use super::budget::Budget;
 use super::frames::{FrameReader, ReadError};
 use super::handshake::{self, HandshakeError};
 use super::outbox::{Delivery, Outbox};
@@ -23,7 +24,11 @@ use super::write::{self, Pace};
 use super::{Counts, Shared};
 
 /// Deliveries that may wait for the write task; their bytes are bounded by the budget.
-const DELIVERIES_MAX: usize = 64;
+const DELIVERIES_MAX: usize = 8;
+/// LIMIT: partitions of all subscriptions of a connection.
+pub(super) const WATCHED_MAX: u64 = 16_384;
+/// Control requests up to this size are bounded by their number alone.
+const FREE_BYTES_MAX: usize = 256;
 /// Bytes read after the last word, so that the peer gets to read it.
 const DRAIN_BYTES_MAX: usize = 1024 * 1024;
 const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
@@ -42,12 +47,16 @@ pub(super) struct Connection {
     /// Unanswered requests.
     pub(super) requests: Arc<Semaphore>,
     /// Bytes read for subscribers and not yet written.
-    pub(super) delivery_budget: Arc<Semaphore>,
+    pub(super) budget: Budget,
+    /// Partitions watched by its subscriptions.
+    pub(super) watched: Arc<Semaphore>,
     pub(super) subscriptions: HashMap<u32, SubscriptionHandle>,
     /// Tasks of this connection.
     pub(super) tasks: TaskTracker,
     /// Ends them.
     pub(super) token: CancellationToken,
+    /// Pays for the body of the control request that is being handled.
+    pub(super) paid: Option<OwnedSemaphorePermit>,
     /// The connection is about to end: requests that wait for something answer now.
     pub(super) ending: CancellationToken,
     pub(super) frame_bytes_max: u32,
@@ -124,13 +133,20 @@ pub(super) async fn serve(
         stall,
     };
     let write = write::run(write, Arc::clone(&outbox), delivery_queue, pace);
-    let abort = stop.abort.clone();
-    let writing = tasks.spawn(async move { abort.run_until_cancelled(write).await });
+    let (abort, token) = (stop.abort.clone(), stop.abort.child_token());
+    let broken = token.clone();
+    let writing = tasks.spawn(async move {
+        let written = abort.run_until_cancelled(write).await;
+        // Answers cannot leave any more: nothing of this connection has a purpose.
+        broken.cancel();
+        written
+    });
     let mut connection = Connection {
         id,
         window: semaphore(shared.limits.in_flight_bytes_per_connection),
         requests: semaphore(u64::from(shared.limits.requests_in_flight_per_connection)),
-        delivery_budget: semaphore(shared.limits.delivery_bytes_per_connection),
+        budget: Budget::new(shared.limits.delivery_bytes_per_connection),
+        watched: semaphore(WATCHED_MAX),
         address: shared.advertise.clone().unwrap_or(local),
         frame_bytes_max: agreed.frame_bytes_max,
         shared,
@@ -138,14 +154,18 @@ pub(super) async fn serve(
         deliveries,
         subscriptions: HashMap::new(),
         tasks,
-        token: stop.abort.child_token(),
+        token: token.clone(),
+        paid: None,
         ending: stop.draining.child_token(),
     };
-    let read = stop
-        .abort
-        .run_until_cancelled(connection.read(&mut frames, &stop.draining));
-    let end = read.await.unwrap_or(End::Aborted);
-    connection.end(end, &mut frames, writing, &stop.abort).await;
+    // CANCEL SAFETY: a request that is dropped half read or not handed over is not answered, which
+    // the end of the connection tells the client.
+    let end = {
+        let read = token.run_until_cancelled(connection.read(&mut frames));
+        let read = stop.draining.run_until_cancelled(read).await;
+        read.map_or(End::Draining, |read| read.unwrap_or(End::Aborted))
+    };
+    connection.end(end, &mut frames, writing).await;
     drop(permit);
 }
 
@@ -155,16 +175,10 @@ pub(crate) fn semaphore(permits: u64) -> Arc<Semaphore> {
 }
 
 impl Connection {
-    async fn read(&mut self, frames: &mut FrameReader, draining: &CancellationToken) -> End {
+    async fn read(&mut self, frames: &mut FrameReader) -> End {
         loop {
             self.outbox.room().await;
-            // CANCEL SAFETY: `header` keeps what it has read; the tokens hold nothing.
-            let header = tokio::select! {
-                biased;
-                () = draining.cancelled() => return End::Draining,
-                header = frames.header() => header,
-            };
-            let outcome = match header {
+            let outcome = match frames.header().await {
                 Ok(header) => self.request(frames, header).await,
                 Err(error) => Err(explain_read(error)),
             };
@@ -211,11 +225,22 @@ impl Connection {
             );
             return Err(End::Refused(Refusal::new(ErrorCode::FrameTooLarge, text)));
         }
+        if body_bytes > FREE_BYTES_MAX {
+            match self.pay_control(body_bytes).await {
+                Ok(paid) => self.paid = Some(paid),
+                Err(refusal) => {
+                    frames.skip(body_bytes).await.map_err(explain_read)?;
+                    self.refuse(kind, header.correlation, &refusal);
+                    return Ok(None);
+                }
+            }
+        }
         let body = frames.body(body_bytes).await.map_err(explain_read)?;
         if kind == Kind::Goodbye {
             return Ok(Some(header.correlation));
         }
         self.control(kind, header.correlation, body).await;
+        self.paid = None;
         Ok(None)
     }
 
@@ -245,7 +270,6 @@ impl Connection {
         end: End,
         frames: &mut FrameReader,
         writing: tokio::task::JoinHandle<Option<Result<(), write::WriteError>>>,
-        abort: &CancellationToken,
     ) {
         let id = self.id;
         self.ending.cancel();
@@ -254,10 +278,15 @@ impl Connection {
                 let frame = Frame::request(Kind::Draining, 0, bytes::Bytes::new());
                 self.outbox.push(&frame);
             }
-            let _aborted = abort.run_until_cancelled(self.finish_requests()).await;
+            let finish = self.finish_requests();
+            let _broken = self.token.run_until_cancelled(finish).await;
         }
         match end {
-            End::Aborted => warn!(connection = id, "ended with requests in flight"),
+            End::Aborted => info!(
+                connection = id,
+                reason = "answers cannot leave",
+                "disconnected"
+            ),
             End::Gone(reason) => info!(connection = id, %reason, "disconnected"),
             End::Goodbye(correlation) => {
                 self.outbox

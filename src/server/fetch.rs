@@ -8,14 +8,13 @@ use falcon_protocol::limits::{FETCH_WAIT_MS_MAX, OFFSETS_ENTRIES_MAX};
 use falcon_protocol::message::{
     self, DELIVER_HEADER_BYTES, Delivery as DeliveryBody, Fetch, ListOffsets, ListedOffset,
 };
-use falcon_protocol::{ErrorCode, FRAME_HEADER_BYTES, FrameHeader, Kind, PartitionId};
+use falcon_protocol::{ErrorCode, FRAME_HEADER_BYTES, Frame, FrameHeader, Kind, PartitionId};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::connection::Connection;
 use super::outbox::Delivery;
 use super::refusal::Refusal;
-use crate::reader::{Chunk, ReadFailure, Reader};
 use crate::writer::PartitionView;
 
 impl Connection {
@@ -35,37 +34,44 @@ impl Connection {
         let fetch = Fetch::decode(body)?;
         let view = self.partition(fetch.partition)?;
         let request = self.request_permit().await;
-        let budget = self.shared.limits.delivery_bytes_per_connection;
         let frame_room = self.frame_bytes_max as usize - DELIVER_HEADER_BYTES;
         let bytes_max = (fetch.bytes_max as usize)
             .min(frame_room)
-            .min(usize::try_from(budget).unwrap_or(usize::MAX));
+            .min(self.budget.bytes());
         let (reader, outbox) = (self.shared.reader.clone(), Arc::clone(&self.outbox));
-        let (deliveries, budget) = (self.deliveries.clone(), Arc::clone(&self.delivery_budget));
-        let token = self.token.clone();
-        let ending = self.ending.clone();
+        let (deliveries, budget) = (self.deliveries.clone(), self.budget.clone());
+        let (token, ending) = (self.token.clone(), self.ending.clone());
         let work = async move {
             // ORDER: wait first: the budget is for bytes that are there.
             let _ended = ending
                 .run_until_cancelled(wait_for_data(&view, &fetch))
                 .await;
-            let permits = u32::try_from(bytes_max.max(1)).unwrap_or(u32::MAX);
-            let permit = budget.acquire_many_owned(permits).await.ok();
-            let chunk = read(&reader, &view, &fetch, bytes_max).await;
-            let refusal = match chunk {
-                Ok(chunk) if chunk.bytes <= frame_room => {
-                    let head = head(Kind::Fetch, correlation, &view, &chunk);
+            let refusal = match budget.read(&reader, &view, fetch.offset, bytes_max).await {
+                Ok(None) => {
+                    let head = head(Kind::Fetch, correlation, &view, 0);
+                    let empty = Delivery {
+                        head,
+                        batches: Vec::new(),
+                        permit: None,
+                        request,
+                    };
+                    let _closed = deliveries.send(empty).await;
+                    return;
+                }
+                Ok(Some((chunk, permit))) if chunk.bytes <= frame_room => {
+                    let head = head(Kind::Fetch, correlation, &view, chunk.bytes);
+                    let (batches, permit) = (chunk.batches, Some(permit));
                     let _closed = deliveries
                         .send(Delivery {
                             head,
-                            batches: chunk.batches,
+                            batches,
                             permit,
                             request,
                         })
                         .await;
                     return;
                 }
-                Ok(chunk) => too_large(chunk.bytes, frame_room),
+                Ok(Some((chunk, _))) => too_large(chunk.bytes, frame_room),
                 Err(failure) => Refusal::from(failure).partition(view.id.partition),
             };
             outbox.refuse(Kind::Fetch, correlation, &refusal);
@@ -90,10 +96,13 @@ impl Connection {
             })
         });
         let views = views.collect::<Result<Vec<_>, _>>()?;
-        let permit = self.request_permit().await;
+        let request_permit = self.request_permit().await;
+        let (deliveries, budget) = (self.deliveries.clone(), self.budget.clone());
         let (reader, outbox) = (self.shared.reader.clone(), Arc::clone(&self.outbox));
         let token = self.token.clone();
         let work = async move {
+            let answer_bytes = views.len() * size_of::<ListedOffset>();
+            let permit = budget.pay(answer_bytes).await;
             let mut rows = Vec::with_capacity(views.len());
             for (view, query) in views.iter().zip(&request.queries) {
                 match reader.resolve(view, query.at).await {
@@ -105,13 +114,22 @@ impl Connection {
                     }
                 }
             }
-            match message::encode(&rows) {
-                Ok(body) => outbox.answer(Kind::ListOffsets, correlation, body),
+            let body = match message::encode(&rows) {
+                Ok(body) => body,
                 Err(error) => {
                     outbox.refuse(Kind::ListOffsets, correlation, &Refusal::from(error));
+                    return;
                 }
-            }
-            drop(permit);
+            };
+            let head = Frame::response(Kind::ListOffsets, correlation, body).to_bytes();
+            let request = request_permit;
+            let answer = Delivery {
+                head,
+                batches: Vec::new(),
+                permit,
+                request,
+            };
+            let _closed = deliveries.send(answer).await;
         };
         self.tasks.spawn(async move {
             let _cancelled = token.run_until_cancelled(work).await;
@@ -143,22 +161,6 @@ async fn wait_for_data(view: &Arc<PartitionView>, fetch: &Fetch) {
     let _late = timeout(wait, arrival).await;
 }
 
-async fn read(
-    reader: &Reader,
-    view: &PartitionView,
-    fetch: &Fetch,
-    bytes_max: usize,
-) -> Result<Chunk, ReadFailure> {
-    let nothing = Chunk {
-        batches: Vec::new(),
-        bytes: 0,
-        records: 0,
-        next: fetch.offset,
-    };
-    let chunk = reader.read(view, fetch.offset, bytes_max).await?;
-    Ok(chunk.unwrap_or(nothing))
-}
-
 pub(super) fn too_large(bytes: usize, room: usize) -> Refusal {
     let text = format!(
         "a stored batch of {bytes} bytes does not fit into the client's frames of {room} bytes"
@@ -166,11 +168,11 @@ pub(super) fn too_large(bytes: usize, room: usize) -> Refusal {
     Refusal::new(ErrorCode::FrameTooLarge, text).range(room as u64, 0)
 }
 
-/// Frame header and delivery header in front of a chunk's batches.
-pub(super) fn head(kind: Kind, correlation: u32, view: &PartitionView, chunk: &Chunk) -> Bytes {
+/// Frame header and delivery header in front of `bytes` bytes of batches.
+pub(super) fn head(kind: Kind, correlation: u32, view: &PartitionView, bytes: usize) -> Bytes {
     let mut head = BytesMut::with_capacity(FRAME_HEADER_BYTES + DELIVER_HEADER_BYTES);
     let header = FrameHeader {
-        body_bytes: u32::try_from(DELIVER_HEADER_BYTES + chunk.bytes).unwrap_or(u32::MAX),
+        body_bytes: u32::try_from(DELIVER_HEADER_BYTES + bytes).unwrap_or(u32::MAX),
         kind: kind.number(),
         is_response: kind == Kind::Fetch,
         status: 0,

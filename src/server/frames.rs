@@ -12,9 +12,10 @@ use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, timeout, timeout_at};
 
-const READ_BYTES: usize = 64 * 1024;
+/// Room made for each read.
+pub(super) const READ_BYTES: usize = 64 * 1024;
 const COPY_BYTES_MAX: usize = 8 * 1024;
-const PROGRESS_BYTES: usize = 64 * 1024;
+const BYTES_PER_SECOND_MIN: usize = 1024 * 1024;
 
 /// Why no frame could be read.
 #[derive(Debug, Error)]
@@ -120,10 +121,11 @@ impl FrameReader {
     }
 
     /// Reads until the buffer holds `bytes`. A peer that trickles is treated as one that has
-    /// stopped: each [`PROGRESS_BYTES`] must come within the patience for a frame.
+    /// stopped: the bytes must come within the patience and the time they take at
+    /// [`BYTES_PER_SECOND_MIN`].
     async fn fill(&mut self, bytes: usize) -> Result<(), ReadError> {
-        let mut due = Instant::now() + self.stall;
-        let mut mark = self.buffer.len() + PROGRESS_BYTES;
+        let seconds = (bytes / BYTES_PER_SECOND_MIN) as u64;
+        let due = Instant::now() + self.stall + Duration::from_secs(seconds);
         while self.buffer.len() < bytes {
             self.buffer
                 .reserve((bytes - self.buffer.len()).max(READ_BYTES));
@@ -133,10 +135,6 @@ impl FrameReader {
                 Ok(Err(error)) => return Err(ReadError::Broken(error)),
                 Ok(Ok(0)) => return Err(ReadError::Cut),
                 Ok(Ok(_)) => {}
-            }
-            if self.buffer.len() >= mark {
-                mark = self.buffer.len() + PROGRESS_BYTES;
-                due = Instant::now() + self.stall;
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use crate::writer;
 
 impl Connection {
     pub(super) async fn commit_offsets(
-        &self,
+        &mut self,
         correlation: u32,
         body: &[u8],
     ) -> Result<(), Refusal> {
@@ -42,7 +42,7 @@ impl Connection {
     }
 
     pub(super) async fn delete_offsets(
-        &self,
+        &mut self,
         correlation: u32,
         body: &[u8],
     ) -> Result<(), Refusal> {

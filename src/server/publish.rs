@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::connection::Connection;
-use super::frames::{FrameReader, ReadError};
+use super::frames::{FrameReader, READ_BYTES, ReadError};
 use super::refusal::Refusal;
 use crate::writer::{Appended, Command, Publish, PublishError};
 
@@ -22,8 +22,9 @@ const INLINE_CHECK_BYTES_MAX: u32 = 64 * 1024;
 
 /// What pays for a publish until it is answered.
 struct Permits {
-    /// A place among the requests, bytes of the connection's window, bytes of the total.
-    _held: [OwnedSemaphorePermit; 3],
+    /// A place among the requests, bytes of the connection's window, of the share of those
+    /// still being received, of the total.
+    _held: [Option<OwnedSemaphorePermit>; 4],
 }
 
 impl Connection {
@@ -49,11 +50,18 @@ impl Connection {
             self.refuse_publish(correlation, &refusal);
             return Ok(());
         }
-        let Ok(publish) = PublishHeader::decode(&mut frames.peek(PUBLISH_HEADER_BYTES).await?)
-        else {
+        // What fits into the read buffer is read before it is paid for, so that a peer that sends
+        // slowly holds nothing that others wait for.
+        let is_small = body_bytes <= READ_BYTES;
+        let ahead = if is_small {
+            body_bytes
+        } else {
+            PUBLISH_HEADER_BYTES
+        };
+        let Ok(publish) = PublishHeader::decode(&mut frames.peek(ahead).await?) else {
             return Err(ReadError::Cut);
         };
-        let permits = match self.pay(body_bytes, publish.timeout_ms).await {
+        let permits = match self.pay(body_bytes, is_small, publish.timeout_ms).await {
             Ok(permits) => permits,
             Err(refusal) => {
                 frames.skip(body_bytes).await?;
@@ -63,7 +71,7 @@ impl Connection {
         };
         let mut body = frames.body(body_bytes).await?;
         body.advance(PUBLISH_HEADER_BYTES);
-        match check(body).await {
+        match check(body, &self.shared.checks).await {
             Err(refusal) => self.refuse_publish(correlation, &refusal),
             Ok(batch) => self.hand_over(correlation, publish, batch, permits).await,
         }
@@ -111,7 +119,12 @@ impl Connection {
     ///
     /// ORDER: the connection's own limits before the total, so that a connection that waits for itself
     /// keeps nothing from the others.
-    async fn pay(&self, body_bytes: usize, timeout_ms: u32) -> Result<Permits, Refusal> {
+    async fn pay(
+        &self,
+        body_bytes: usize,
+        is_small: bool,
+        timeout_ms: u32,
+    ) -> Result<Permits, Refusal> {
         let limit_ms = self.shared.timeouts.queue_ms;
         let patience_ms = match timeout_ms {
             0 => limit_ms,
@@ -121,9 +134,15 @@ impl Connection {
         let take = async {
             let request = self.request_permit().await?;
             let window = acquire(&self.window, bytes).await?;
+            // Bodies that are still on their way may hold half of the total.
+            let receiving = if is_small {
+                None
+            } else {
+                Some(acquire(&self.shared.receiving, bytes).await?)
+            };
             let total = acquire(&self.shared.in_flight_total, bytes).await?;
             Some(Permits {
-                _held: [request, window, total],
+                _held: [Some(request), Some(window), receiving, Some(total)],
             })
         };
         match timeout(Duration::from_millis(patience_ms), take).await {
@@ -133,6 +152,19 @@ impl Connection {
                 let text = format!("the publish queue stayed full for {patience_ms} ms");
                 Err(Refusal::new(ErrorCode::QueueFull, text).retry_later())
             }
+        }
+    }
+
+    /// Pays for the body of a control request.
+    pub(super) async fn pay_control(
+        &self,
+        body_bytes: usize,
+    ) -> Result<OwnedSemaphorePermit, Refusal> {
+        let patience = Duration::from_millis(self.shared.timeouts.queue_ms);
+        match timeout(patience, acquire(&self.shared.in_flight_total, body_bytes)).await {
+            Ok(Some(paid)) => Ok(paid),
+            Ok(None) => Err(Refusal::of(ErrorCode::Draining).retry_later()),
+            Err(_) => Err(Refusal::of(ErrorCode::QueueFull).retry_later()),
         }
     }
 
@@ -156,7 +188,7 @@ fn ack(appended: &Appended) -> PublishAck {
 }
 
 /// Verifies checksum and records, so that no subscriber ever meets a batch it cannot read.
-async fn check(body: Bytes) -> Result<Batch, Refusal> {
+async fn check(body: Bytes, checks: &Semaphore) -> Result<Batch, Refusal> {
     let batch = Batch::from_bytes(body)?;
     batch.verify()?;
     let header = batch.header();
@@ -166,6 +198,8 @@ async fn check(body: Bytes) -> Result<Batch, Refusal> {
         batch.check_records()?;
         return Ok(batch);
     }
+    // LIMIT: each check may need the memory of one batch when plain.
+    let _place = checks.acquire().await;
     let checked = tokio::task::spawn_blocking(move || -> Result<Batch, BatchError> {
         batch.check_records()?;
         Ok(batch)

@@ -135,6 +135,9 @@ impl From<PublishError> for Refusal {
             PublishError::UnknownPartition { partition, .. } => {
                 Self::new(ErrorCode::UnknownPartition, text).partition(partition)
             }
+            PublishError::Limit { limit, .. } => {
+                Self::new(ErrorCode::LimitReached, text).range(limit, 0)
+            }
             PublishError::Admit(error) => error.into(),
             PublishError::Journal(error) => error.into(),
         }
@@ -178,7 +181,9 @@ impl From<OffsetsError> for Refusal {
             } => Self::new(ErrorCode::OffsetOutOfRange, text)
                 .partition(partition)
                 .range(low.0, high.0),
-            OffsetsError::NoteTooLong(_) => Self::new(ErrorCode::MalformedRequest, text),
+            OffsetsError::NoteTooLong(_) | OffsetsError::NamedTwice(_) => {
+                Self::new(ErrorCode::MalformedRequest, text)
+            }
             OffsetsError::UnknownGroup(_) => Self::new(ErrorCode::UnknownGroup, text),
             OffsetsError::Limit { limit, .. } => {
                 Self::new(ErrorCode::LimitReached, text).range(limit, 0)

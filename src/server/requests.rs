@@ -94,7 +94,10 @@ impl Connection {
             return Err(Refusal::of(ErrorCode::UnknownSubscription));
         };
         let permit = self.request_permit().await;
-        handle.end(correlation, permit);
-        Ok(())
+        if handle.end(correlation, permit) {
+            Ok(())
+        } else {
+            Err(Refusal::of(ErrorCode::UnknownSubscription))
+        }
     }
 }

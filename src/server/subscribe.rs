@@ -1,8 +1,8 @@
 //! Subscriptions: push what is durable while there is credit.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use falcon_protocol::limits::TOPIC_PARTITIONS_MAX;
@@ -11,11 +11,12 @@ use falcon_protocol::message::{
     SubscribedPartition,
 };
 use falcon_protocol::{ErrorCode, Frame, Kind, Offset, PartitionId};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::connection::Connection;
+use super::budget::Budget;
+use super::connection::{Connection, WATCHED_MAX};
 use super::fetch::{head, too_large};
 use super::outbox::{Delivery, Outbox};
 use super::refusal::Refusal;
@@ -23,7 +24,7 @@ use crate::reader::Reader;
 use crate::writer::{PartitionView, Watch};
 
 /// Bytes read at a time: large enough to be cheap, small enough that partitions take turns.
-const CHUNK_BYTES: u64 = 256 * 1024;
+const CHUNK_BYTES: usize = 256 * 1024;
 
 /// The read task's grip on a subscription. Dropping it ends the subscription.
 pub(super) struct SubscriptionHandle {
@@ -37,10 +38,29 @@ struct Control {
     records_total: AtomicU64,
     /// A partition changed or credit came.
     changed: Arc<Notify>,
-    /// The request that ended it, to be answered.
-    goodbye: Mutex<Option<(u32, Option<OwnedSemaphorePermit>)>>,
+    goodbye: Mutex<Goodbye>,
     token: CancellationToken,
-    is_over: AtomicBool,
+}
+
+/// How far a subscription's end has come.
+#[derive(Debug)]
+enum Goodbye {
+    /// Nobody has asked for it.
+    Open,
+    /// This request asks for it and is to be answered.
+    Asked(u32, Option<OwnedSemaphorePermit>),
+    /// Its task has ended.
+    Over,
+}
+
+impl Control {
+    fn goodbye(&self) -> MutexGuard<'_, Goodbye> {
+        self.goodbye.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(*self.goodbye(), Goodbye::Over)
+    }
 }
 
 impl SubscriptionHandle {
@@ -55,14 +75,17 @@ impl SubscriptionHandle {
         self.control.changed.notify_one();
     }
 
-    /// Ends it; its task answers the request behind the last delivery.
-    pub(super) fn end(self, correlation: u32, permit: Option<OwnedSemaphorePermit>) {
-        let mut goodbye = self
-            .control
-            .goodbye
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *goodbye = Some((correlation, permit));
+    /// Ends it; its task answers the request behind the last delivery. False: it has ended by
+    /// itself, and nobody will answer.
+    pub(super) fn end(self, correlation: u32, permit: Option<OwnedSemaphorePermit>) -> bool {
+        let mut goodbye = self.control.goodbye();
+        match *goodbye {
+            Goodbye::Over => false,
+            Goodbye::Open | Goodbye::Asked(..) => {
+                *goodbye = Goodbye::Asked(correlation, permit);
+                true
+            }
+        }
     }
 }
 
@@ -85,8 +108,10 @@ struct Subscription {
     reader: Reader,
     outbox: Arc<Outbox>,
     deliveries: mpsc::Sender<Delivery>,
-    budget: Arc<Semaphore>,
-    budget_bytes: u64,
+    budget: Budget,
+    /// The connection's token: ends everything of it.
+    connection: CancellationToken,
+    _watched: OwnedSemaphorePermit,
     frame_room: usize,
     positions: Vec<Position>,
     /// Where the next search for data begins, so that partitions take turns.
@@ -99,7 +124,7 @@ impl Connection {
     pub(super) async fn subscribe(&mut self, number: u32, body: &[u8]) -> Result<(), Refusal> {
         let request: Subscribe = message::decode(body)?;
         self.subscriptions
-            .retain(|_, handle| !handle.control.is_over.load(Ordering::Acquire));
+            .retain(|_, handle| !handle.control.is_over());
         if self.subscriptions.contains_key(&number) {
             return Err(Refusal::of(ErrorCode::SubscriptionExists));
         }
@@ -109,14 +134,20 @@ impl Connection {
             return Err(Refusal::new(ErrorCode::LimitReached, text).range(u64::from(limit), 0));
         }
         let starts = self.starts(&request)?;
+        let count = u32::try_from(starts.len()).unwrap_or(u32::MAX);
+        let Ok(watched) = Arc::clone(&self.watched).try_acquire_many_owned(count) else {
+            let text = format!(
+                "the subscriptions of a connection may have {WATCHED_MAX} partitions in all"
+            );
+            return Err(Refusal::new(ErrorCode::LimitReached, text).range(WATCHED_MAX, 0));
+        };
         let permit = self.request_permit().await;
         let control = Arc::new(Control {
             bytes_total: AtomicU64::new(request.credit_bytes),
             records_total: AtomicU64::new(request.credit_records),
             changed: Arc::new(Notify::new()),
-            goodbye: Mutex::new(None),
+            goodbye: Mutex::new(Goodbye::Open),
             token: self.token.child_token(),
-            is_over: AtomicBool::new(false),
         });
         let subscription = Subscription {
             number,
@@ -124,8 +155,9 @@ impl Connection {
             reader: self.shared.reader.clone(),
             outbox: Arc::clone(&self.outbox),
             deliveries: self.deliveries.clone(),
-            budget: Arc::clone(&self.delivery_budget),
-            budget_bytes: self.shared.limits.delivery_bytes_per_connection,
+            budget: self.budget.clone(),
+            connection: self.token.clone(),
+            _watched: watched,
             frame_room: self.frame_bytes_max as usize - DELIVER_HEADER_BYTES,
             positions: Vec::with_capacity(starts.len()),
             turn: 0,
@@ -171,22 +203,17 @@ impl Subscription {
         starts: Vec<(Arc<PartitionView>, StartPosition)>,
         permit: Option<OwnedSemaphorePermit>,
     ) {
-        let control = Arc::clone(&self.control);
-        let work = async {
-            if self.open(starts).await {
-                drop(permit);
-                self.deliver().await;
-            }
-        };
-        let _cancelled = control.token.run_until_cancelled(work).await;
+        let (control, connection) = (Arc::clone(&self.control), self.connection.clone());
+        // Opening is not interrupted by an end that was pipelined behind it: both are answered.
+        let opened = connection.run_until_cancelled(self.open(starts)).await;
+        drop(permit);
+        if opened == Some(true) {
+            let _ended = control.token.run_until_cancelled(self.deliver()).await;
+        }
         // Watches end before the place is free for another subscription of this number.
         self.positions.clear();
-        let goodbye = control
-            .goodbye
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some((correlation, request)) = goodbye {
+        let asked = core::mem::replace(&mut *control.goodbye(), Goodbye::Over);
+        if let Goodbye::Asked(correlation, request) = asked {
             let body = message::encode(&Empty {}).unwrap_or_default();
             let head = Frame::response(Kind::Unsubscribe, correlation, body).to_bytes();
             let last = Delivery {
@@ -195,9 +222,10 @@ impl Subscription {
                 permit: None,
                 request,
             };
-            let _closed = self.deliveries.send(last).await;
+            let _closed = connection
+                .run_until_cancelled(self.deliveries.send(last))
+                .await;
         }
-        control.is_over.store(true, Ordering::Release);
     }
 
     /// Resolves where each partition starts and answers the request.
@@ -280,41 +308,33 @@ impl Subscription {
         let Some(position) = self.positions.get_mut(index) else {
             return true;
         };
-        let room = CHUNK_BYTES
-            .min(self.budget_bytes)
-            .min(self.frame_room as u64);
-        let used = self
-            .control
-            .bytes_total
-            .load(Ordering::Acquire)
-            .saturating_sub(self.sent_bytes);
-        let bytes_max = room.min(used).max(1);
-        let permits = u32::try_from(bytes_max).unwrap_or(u32::MAX);
-        let Ok(permit) = Arc::clone(&self.budget).acquire_many_owned(permits).await else {
-            return false;
-        };
-        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        let refusal = match self
-            .reader
-            .read(&position.view, position.next, bytes_max)
-            .await
-        {
+        let used = self.control.bytes_total.load(Ordering::Acquire);
+        let credit = usize::try_from(used.saturating_sub(self.sent_bytes)).unwrap_or(usize::MAX);
+        let bytes_max = CHUNK_BYTES
+            .min(self.budget.bytes())
+            .min(self.frame_room)
+            .min(credit);
+        let view = &position.view;
+        let read = self
+            .budget
+            .read(&self.reader, view, position.next, bytes_max.max(1));
+        let refusal = match read.await {
             Ok(None) => return true,
-            Ok(Some(chunk)) if chunk.bytes <= self.frame_room => {
+            Ok(Some((chunk, permit))) if chunk.bytes <= self.frame_room => {
                 self.sent_bytes += chunk.bytes as u64;
                 self.sent_records += chunk.records;
                 position.next = chunk.next;
-                let head = head(Kind::Deliver, self.number, &position.view, &chunk);
-                let permit = Some(permit);
+                let head = head(Kind::Deliver, self.number, view, chunk.bytes);
+                let (batches, permit) = (chunk.batches, Some(permit));
                 let delivery = Delivery {
                     head,
-                    batches: chunk.batches,
+                    batches,
                     permit,
                     request: None,
                 };
                 return self.deliveries.send(delivery).await.is_ok();
             }
-            Ok(Some(chunk)) => too_large(chunk.bytes, self.frame_room),
+            Ok(Some((chunk, _))) => too_large(chunk.bytes, self.frame_room),
             Err(failure) => Refusal::from(failure),
         };
         let refusal = refusal.partition(position.view.id.partition);

@@ -18,6 +18,8 @@ use super::refusal::Refusal;
 use crate::catalog::Topic;
 use crate::writer::{Answer, Command, TopicAlteration};
 
+/// LIMIT: partitions in one metadata answer.
+const METADATA_ROWS_MAX: usize = 100_000;
 /// Number of this broker: the only one, until there are several.
 const BROKER_ID: u32 = 1;
 
@@ -26,13 +28,20 @@ impl Connection {
         let request: MetadataRequest = message::decode(body)?;
         let catalog = self.shared.views.catalog();
         let epoch = self.shared.epoch;
-        let names = request.topics.unwrap_or_default();
+        let mut names = request.topics.unwrap_or_default();
         if names.len() > PAGE_ROWS_MAX as usize {
             let text = format!("at most {PAGE_ROWS_MAX} topics can be asked for at a time");
             return Err(Refusal::new(ErrorCode::MalformedRequest, text));
         }
-        let found = names.iter().filter_map(|name| catalog.by_name(name));
-        let topics = found.map(|topic| TopicMetadata {
+        names.sort_unstable();
+        names.dedup();
+        let found = || names.iter().filter_map(|name| catalog.by_name(name));
+        let rows: usize = found().map(|topic| topic.partitions as usize).sum();
+        if rows > METADATA_ROWS_MAX {
+            let text = format!("these topics have {rows} partitions; ask for fewer at a time");
+            return Err(Refusal::new(ErrorCode::FrameTooLarge, text));
+        }
+        let topics = found().map(|topic| TopicMetadata {
             name: topic.name.clone(),
             topic_id: topic.id,
             partitions: topic
@@ -104,22 +113,29 @@ impl Connection {
         })
     }
 
-    pub(super) async fn create_topic(&self, correlation: u32, body: &[u8]) -> Result<(), Refusal> {
+    pub(super) async fn create_topic(
+        &mut self,
+        correlation: u32,
+        body: &[u8],
+    ) -> Result<(), Refusal> {
         let request: CreateTopic = message::decode(body)?;
-        let answer = self.deferred(Kind::CreateTopic, correlation, |topic_id| TopicCreated {
-            topic_id,
-        });
+        let created = |topic_id| TopicCreated { topic_id };
+        let answer = self.deferred(Kind::CreateTopic, correlation, created).await;
         let (name, partitions) = (request.name, request.partitions);
         self.change(Command::CreateTopic(
             name,
             partitions,
             request.config,
-            answer.await,
+            answer,
         ))
         .await
     }
 
-    pub(super) async fn alter_topic(&self, correlation: u32, body: &[u8]) -> Result<(), Refusal> {
+    pub(super) async fn alter_topic(
+        &mut self,
+        correlation: u32,
+        body: &[u8],
+    ) -> Result<(), Refusal> {
         let request: AlterTopic = message::decode(body)?;
         let answer = self
             .deferred(Kind::AlterTopic, correlation, |()| Empty {})
@@ -132,7 +148,11 @@ impl Connection {
         self.change(Command::AlterTopic(change, answer)).await
     }
 
-    pub(super) async fn delete_topic(&self, correlation: u32, body: &[u8]) -> Result<(), Refusal> {
+    pub(super) async fn delete_topic(
+        &mut self,
+        correlation: u32,
+        body: &[u8],
+    ) -> Result<(), Refusal> {
         let request: DeleteTopic = message::decode(body)?;
         let answer = self
             .deferred(Kind::DeleteTopic, correlation, |()| Empty {})
@@ -141,7 +161,11 @@ impl Connection {
             .await
     }
 
-    pub(super) async fn init_producer(&self, correlation: u32, body: &[u8]) -> Result<(), Refusal> {
+    pub(super) async fn init_producer(
+        &mut self,
+        correlation: u32,
+        body: &[u8],
+    ) -> Result<(), Refusal> {
         let request: InitProducer = message::decode(body)?;
         let answer = self
             .deferred(Kind::InitProducer, correlation, |granted| granted)
@@ -161,7 +185,7 @@ impl Connection {
     /// An answer for the writer that encodes the outcome into the outbox. Takes a place among the
     /// requests in flight until then.
     pub(super) async fn deferred<T, M, E>(
-        &self,
+        &mut self,
         kind: Kind,
         correlation: u32,
         message: impl FnOnce(T) -> M + Send + 'static,
@@ -170,7 +194,8 @@ impl Connection {
         M: Serialize,
         Refusal: From<E>,
     {
-        let permit: Option<OwnedSemaphorePermit> = self.request_permit().await;
+        let permits: [Option<OwnedSemaphorePermit>; 2] =
+            [self.request_permit().await, self.paid.take()];
         let (outbox, shared) = (Arc::clone(&self.outbox), Arc::clone(&self.shared));
         Box::new(move |result| {
             match result {
@@ -180,7 +205,7 @@ impl Connection {
                     outbox.refuse(kind, correlation, &Refusal::from(error));
                 }
             }
-            drop(permit);
+            drop(permits);
         })
     }
 }

@@ -46,33 +46,38 @@ pub(super) async fn run(
     pace: Pace,
 ) -> Result<(), WriteError> {
     let mut answers = BytesMut::new();
+    let mut delivery = None;
     loop {
+        // ORDER: take a delivery, then the answers, and write the answers first: the answer that
+        // opened a subscription was queued before its first delivery, and leaves before it.
+        delivery = delivery.or_else(|| deliveries.try_recv().ok());
         let is_open = outbox.take(&mut answers);
-        if !answers.is_empty() {
-            write_all(
-                &mut socket,
-                VecDeque::from([answers.split().freeze()]),
-                pace,
-            )
-            .await?;
+        if answers.is_empty() && delivery.is_none() {
+            if !is_open {
+                break;
+            }
+            // CANCEL SAFETY: a notification not waited for stays; `recv` loses nothing.
+            tokio::select! {
+                biased;
+                () = outbox.wake.notified() => {}
+                Some(next) = deliveries.recv() => delivery = Some(next),
+                () = sleep(pace.heartbeat) => {
+                    outbox.push(&Frame::request(Kind::Ping, 0, Bytes::new()));
+                }
+            }
             continue;
         }
-        if !is_open {
-            break;
+        let mut parts = VecDeque::new();
+        if !answers.is_empty() {
+            parts.push_back(answers.split().freeze());
         }
-        // CANCEL SAFETY: a notification not waited for stays; `recv` loses nothing.
-        tokio::select! {
-            biased;
-            () = outbox.wake.notified() => {}
-            Some(delivery) = deliveries.recv() => {
-                let mut parts = VecDeque::with_capacity(1 + delivery.batches.len());
-                parts.push_back(delivery.head);
-                parts.extend(delivery.batches);
-                write_all(&mut socket, parts, pace).await?;
-                drop((delivery.permit, delivery.request));
-            }
-            () = sleep(pace.heartbeat) => outbox.push(&Frame::request(Kind::Ping, 0, Bytes::new())),
-        }
+        let paid = delivery.take().map(|next| {
+            parts.push_back(next.head);
+            parts.extend(next.batches);
+            (next.permit, next.request)
+        });
+        write_all(&mut socket, parts, pace).await?;
+        drop(paid);
     }
     let _ended = timeout(pace.stall, socket.shutdown()).await;
     Ok(())

@@ -7,8 +7,11 @@ use falcon_protocol::{Batch, PartitionId, ProducerId, Stamp};
 use super::command::Appended;
 use super::error::{ProducerError, PublishError};
 use super::state::{NEXT_PRODUCER_ID, NamedPublisher, State, counter_row, publisher_row};
-use crate::partition::{Admission, AdmitError};
+use crate::partition::{Admission, AdmitError, PartitionState};
 use crate::store::StampedBatch;
+
+/// When places for publishers run out, those that were silent for this long are forgotten early.
+const PRODUCER_IDLE_MS: i64 = 10 * 60 * 1000;
 
 impl State {
     /// Decides on a batch and puts it into the group when it is new.
@@ -30,6 +33,7 @@ impl State {
             });
         }
         self.check_producer(&batch)?;
+        self.check_producer_limit(id, batch.header().producer.id, now_ms)?;
         let partition = self.partitions.entry(id).or_default();
         let mut header = *batch.header();
         let record_count = header.record_count;
@@ -46,7 +50,9 @@ impl State {
                 header.base_offset = base_offset;
                 header.append_time_ms = append_time_ms;
                 header.epoch = epoch;
+                let known = partition.producer_count();
                 partition.append(&header);
+                self.producer_pairs += partition.producer_count() - known;
                 let stamp = Stamp {
                     partition: id,
                     base_offset,
@@ -65,10 +71,38 @@ impl State {
         }
     }
 
+    /// A publisher that is new to a partition needs a place; those idle for a while make room.
+    fn check_producer_limit(
+        &mut self,
+        id: PartitionId,
+        producer: ProducerId,
+        now_ms: i64,
+    ) -> Result<(), PublishError> {
+        let limit = self.limits.producers_max;
+        let is_full = self.producer_pairs as u64 >= limit;
+        let is_known = |state: &PartitionState| state.knows(producer);
+        if !is_full || !producer.is_idempotent() || self.partitions.get(&id).is_some_and(is_known) {
+            return Ok(());
+        }
+        self.expire_producers(now_ms.saturating_sub(PRODUCER_IDLE_MS));
+        if self.producer_pairs as u64 >= limit {
+            return Err(PublishError::Limit {
+                what: "limits.producers_max",
+                limit,
+            });
+        }
+        Ok(())
+    }
+
     fn check_producer(&self, batch: &Batch) -> Result<(), AdmitError> {
         let producer = batch.header().producer;
         let producer_id = producer.id;
         if producer_id.0 >= self.next_producer_id {
+            return Err(AdmitError::UnknownProducer { producer_id });
+        }
+        // An epoch that was never granted would fence the rightful publisher for ever.
+        let granted = self.named_epochs.get(&producer_id).copied().unwrap_or(0);
+        if producer.epoch > granted {
             return Err(AdmitError::UnknownProducer { producer_id });
         }
         match self.named_epochs.get(&producer_id) {

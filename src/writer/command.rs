@@ -59,6 +59,8 @@ pub struct CommitOffsets {
 pub struct Trim {
     /// The partition.
     pub partition: PartitionId,
+    /// Log start offset when the trim was decided; the trim is void when it has moved since.
+    pub from: Offset,
     /// New log start offset.
     pub log_start: Offset,
     /// Bytes of the batches before it.
@@ -85,4 +87,24 @@ pub enum Command {
     Trim(Vec<Trim>),
     /// Forget publishers idle since before this time, Unix milliseconds.
     ExpireProducers(i64),
+}
+
+impl Command {
+    /// About how many bytes of rows it adds to its commit group.
+    pub(super) fn row_bytes(&self) -> usize {
+        const ROW_BYTES: usize = 64;
+        match self {
+            Self::Publish(_) | Self::ExpireProducers(_) => 0,
+            Self::CreateTopic(name, ..) | Self::DeleteTopic(name, _) => name.len() + ROW_BYTES,
+            Self::AlterTopic(change, _) => change.name.len() + ROW_BYTES,
+            Self::InitProducer(name, _) => name.as_ref().map_or(0, String::len) + ROW_BYTES,
+            Self::CommitOffsets(commit, _) => {
+                let notes: usize = commit.offsets.iter().map(|(.., note)| note.len()).sum();
+                notes + commit.offsets.len() * (commit.group.len() + ROW_BYTES)
+            }
+            // As many rows as the group has offsets: close the commit group behind it.
+            Self::DeleteOffsets(..) => usize::MAX / 2,
+            Self::Trim(trims) => trims.len() * ROW_BYTES,
+        }
+    }
 }

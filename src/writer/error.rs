@@ -48,6 +48,14 @@ pub enum PublishError {
     /// The partition's rules refuse it.
     #[error(transparent)]
     Admit(#[from] AdmitError),
+    /// A configured limit is reached.
+    #[error("the broker allows {limit} in {what}; close publishers or raise it")]
+    Limit {
+        /// The configuration key.
+        what: &'static str,
+        /// Its value.
+        limit: u64,
+    },
     /// The journal did not take it.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -129,6 +137,9 @@ pub enum OffsetsError {
         /// Next offset to be assigned.
         high: Offset,
     },
+    /// A partition is named twice.
+    #[error("partition {0} is named twice")]
+    NamedTwice(PartitionId),
     /// The note is too long.
     #[error("the note has {0} bytes, at most {OFFSET_NOTE_BYTES_MAX} are allowed")]
     NoteTooLong(usize),

@@ -1,8 +1,10 @@
 //! Storing and forgetting committed offsets.
 
-use falcon_protocol::Offset;
+use std::collections::HashSet;
+
 use falcon_protocol::ids::check_group_name;
 use falcon_protocol::limits::OFFSET_NOTE_BYTES_MAX;
+use falcon_protocol::{Offset, PartitionId};
 
 use super::command::CommitOffsets;
 use super::error::OffsetsError;
@@ -24,7 +26,11 @@ impl State {
                 source,
             });
         }
+        let mut seen = HashSet::with_capacity(commit.offsets.len());
         for (id, offset, note) in &commit.offsets {
+            if !seen.insert(*id) {
+                return Err(OffsetsError::NamedTwice(*id));
+            }
             let topic = self.catalog.by_id(id.topic);
             let topic = topic.ok_or(OffsetsError::UnknownTopic(id.topic))?;
             if id.partition.0 >= topic.partitions {
@@ -46,16 +52,20 @@ impl State {
             }
         }
         let stored = durable.group(&group);
-        let is_new = |id| stored.is_none_or(|offsets| !offsets.contains_key(id));
-        let more = commit.offsets.iter().filter(|(id, ..)| is_new(id)).count() as u64;
+        let pending = &self.effects.new_offsets;
+        let is_new = |id: &PartitionId| {
+            stored.is_none_or(|offsets| !offsets.contains_key(id))
+                && !pending.contains(&(group.clone(), *id))
+        };
+        let new: Vec<PartitionId> = seen.into_iter().filter(is_new).collect();
         let limit = self.limits.committed_offsets_max;
-        if more > 0 && self.offsets_count + more > limit {
-            return Err(OffsetsError::Limit {
-                what: "limits.committed_offsets_max",
-                limit,
-            });
+        if !new.is_empty() && self.offsets_count + new.len() as u64 > limit {
+            let what = "limits.committed_offsets_max";
+            return Err(OffsetsError::Limit { what, limit });
         }
-        self.offsets_count += more;
+        self.offsets_count += new.len() as u64;
+        let keys = new.into_iter().map(|id| (group.clone(), id));
+        self.effects.new_offsets.extend(keys);
         for (id, offset, note) in commit.offsets {
             let committed = Committed {
                 offset,

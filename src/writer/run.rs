@@ -32,6 +32,7 @@ pub fn spawn(mut state: State, store: Arc<dyn Store>) -> std::io::Result<Running
     state.epoch = store.epoch();
     let offsets = core::mem::take(&mut state.recovered_offsets);
     state.offsets_count = offsets.len() as u64;
+    state.count_producers();
     let views = Arc::new(Views::new(
         Arc::clone(&state.catalog),
         &state.partitions,
@@ -47,12 +48,35 @@ pub fn spawn(mut state: State, store: Arc<dyn Store>) -> std::io::Result<Running
     };
     let thread = std::thread::Builder::new()
         .name("falcon-writer".into())
-        .spawn(move || writer.run(commands))?;
+        .spawn(move || {
+            let mut watch = PanicWatch {
+                views: Arc::clone(&writer.views),
+                is_done: false,
+            };
+            let closed = writer.run(commands);
+            watch.is_done = true;
+            closed
+        })?;
     Ok(Running {
         handle,
         views,
         thread,
     })
+}
+
+/// Says that nothing is written any more when the writer ends by a panic.
+struct PanicWatch {
+    views: Arc<Views>,
+    is_done: bool,
+}
+
+impl Drop for PanicWatch {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.views.set_write_state(WriteState::Stopped);
+            error!("the writer panicked: no change is accepted until a restart");
+        }
+    }
 }
 
 /// An answer that waits for the sync of its group.
@@ -166,6 +190,7 @@ impl Writer {
             return 0;
         }
         let state = &mut self.state;
+        let bytes = command.row_bytes();
         match command {
             Command::Publish(publish) => {
                 let bytes = publish.batch.bytes().len();
@@ -203,7 +228,7 @@ impl Writer {
             Command::Trim(trims) => state.trim(&trims),
             Command::ExpireProducers(before_ms) => state.expire_producers(before_ms),
         }
-        0
+        bytes
     }
 
     /// Refuses a command before anything is decided.
@@ -279,7 +304,9 @@ impl Writer {
 
     /// ORDER: the catalog first, so that new partitions have views; watermarks after the store
     /// made the batches readable; the store is told of trims when readers no longer go there.
-    fn publish(&mut self, effects: Effects) {
+    fn publish(&mut self, mut effects: Effects) {
+        effects.partitions.sort_unstable();
+        effects.partitions.dedup();
         if effects.is_catalog_changed {
             self.views
                 .publish_catalog(Arc::clone(&self.state.catalog), &self.state.partitions);
@@ -322,8 +349,11 @@ impl Writer {
     }
 
     fn close(self) -> Result<(), CommitError> {
+        // INVARIANT: after a failure the state holds what was never written; it must not become a
+        // snapshot.
         if self.failed {
             warn!("closing without a clean-stop marker, because the journal had failed");
+            return Err(CommitError::Stopped);
         }
         let rows = self.state.rows(&self.views.offsets());
         self.store.close(rows)

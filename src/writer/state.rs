@@ -1,6 +1,6 @@
 //! The writer's state: everything that commands are decided against.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -45,6 +45,8 @@ pub(super) struct Effects {
     pub(super) partitions: Vec<PartitionId>,
     pub(super) is_catalog_changed: bool,
     pub(super) offsets: Vec<OffsetChange>,
+    /// Offsets that `offsets` stores for the first time.
+    pub(super) new_offsets: HashSet<(String, PartitionId)>,
     pub(super) trims: Vec<(PartitionId, Option<Offset>)>,
 }
 
@@ -60,6 +62,8 @@ pub struct State {
     /// Newest epoch of each named publisher, by id.
     pub(super) named_epochs: HashMap<ProducerId, u32>,
     pub(super) next_producer_id: u64,
+    /// Remembered (publisher, partition) pairs.
+    pub(super) producer_pairs: usize,
     pub(super) next_topic_id: u32,
     /// Offsets read at recovery, until the views take them.
     pub(super) recovered_offsets: Offsets,
@@ -84,6 +88,7 @@ impl State {
             publishers: HashMap::new(),
             named_epochs: HashMap::new(),
             next_producer_id: 1,
+            producer_pairs: 0,
             next_topic_id: 1,
             recovered_offsets: Offsets::default(),
             offsets_count: 0,
@@ -156,28 +161,17 @@ impl State {
         });
     }
 
-    /// Forgets the publishers idle longest when more are remembered than allowed.
+    /// Forgets publishers that have been silent since before a time.
     pub(super) fn expire_producers(&mut self, before_ms: i64) {
         for state in self.partitions.values_mut() {
             state.expire_producers(before_ms);
         }
-        let count: usize = self
-            .partitions
-            .values()
-            .map(PartitionState::producer_count)
-            .sum();
-        let max = usize::try_from(self.limits.producers_max).unwrap_or(usize::MAX);
-        if count <= max {
-            return;
-        }
-        let all = self.partitions.values().flat_map(PartitionState::producers);
-        let mut times: Vec<i64> = all.map(|(_, known)| known.last_append_ms()).collect();
-        times.sort_unstable();
-        if let Some(oldest_kept) = times.get(count - max) {
-            for state in self.partitions.values_mut() {
-                state.expire_producers(*oldest_kept);
-            }
-        }
+        self.count_producers();
+    }
+
+    pub(super) fn count_producers(&mut self) {
+        let counts = self.partitions.values().map(PartitionState::producer_count);
+        self.producer_pairs = counts.sum();
     }
 }
 

@@ -524,6 +524,7 @@ fn a_trim_survives_and_a_segment_roll_keeps_everything() {
     rig.commit("g", id, 5).expect("committed");
     let trim = Trim {
         partition: id,
+        from: Offset(0),
         log_start: Offset(600),
         bytes_freed: 10,
     };
@@ -541,5 +542,90 @@ fn a_trim_survives_and_a_segment_roll_keeps_everything() {
             (Offset(600), Offset(1_000))
         );
         assert!(!rig.read(id, 600).is_empty() && !rig.read(id, 999).is_empty());
+    }
+}
+
+#[test]
+fn an_epoch_that_was_never_granted_fences_nobody() {
+    let rig = Rig::new();
+    let topic = rig.create("t", 1).expect("created");
+    let id = PartitionId {
+        topic,
+        ..PartitionId::new(0, 0)
+    };
+    for name in [None, Some("billing-1")] {
+        let granted = rig.init(name).expect("granted");
+        let invented = rig.publish(id, sequence(granted.producer_id, u32::MAX, 0));
+        let unknown = AdmitError::UnknownProducer {
+            producer_id: granted.producer_id,
+        };
+        assert_eq!(invented, Err(PublishError::Admit(unknown)));
+        rig.publish(id, sequence(granted.producer_id, granted.epoch, 0))
+            .expect("published");
+    }
+}
+
+#[test]
+fn publishers_beyond_the_limit_are_refused_and_nobody_is_forgotten() {
+    let rig = Rig::new();
+    let topic = rig.create("t", 8).expect("created");
+    let id = |partition| PartitionId {
+        topic,
+        ..PartitionId::new(0, partition)
+    };
+    let granted = rig.init(None).expect("granted");
+    for partition in 0..4 {
+        rig.publish(id(partition), sequence(granted.producer_id, 0, 0))
+            .expect("within the limit");
+    }
+    let refused = rig.publish(id(4), sequence(granted.producer_id, 0, 0));
+    assert!(
+        matches!(refused, Err(PublishError::Limit { limit: 4, .. })),
+        "{refused:?}"
+    );
+    for partition in 0..4 {
+        let again = rig.publish(id(partition), sequence(granted.producer_id, 0, 0));
+        assert!(again.expect("recognised").is_duplicate);
+    }
+    rig.publish(id(4), Producer::default())
+        .expect("without a producer there is no limit");
+}
+
+#[test]
+fn an_offset_named_twice_is_refused_and_one_key_counts_once() {
+    let rig = Rig::new();
+    let topic = rig.create("t", 8).expect("created");
+    let id = |partition| PartitionId {
+        topic,
+        ..PartitionId::new(0, partition)
+    };
+    let twice = vec![(id(0), Offset(0), String::new()); 2];
+    let commit = CommitOffsets {
+        group: "g".into(),
+        offsets: twice,
+    };
+    let refused = rig.ask(|answer| Command::CommitOffsets(commit, answer));
+    assert_eq!(refused, Err(OffsetsError::NamedTwice(id(0))));
+    // The first commit keeps the writer busy until the guard goes; the rest share one turn.
+    let guard = rig.views().offsets();
+    let mut answered = Vec::new();
+    for partition in [0].into_iter().chain([1; 20]) {
+        let (answer, received) = answer();
+        let offsets = vec![(id(partition), Offset(0), String::new())];
+        rig.send(Command::CommitOffsets(
+            CommitOffsets {
+                group: "g".into(),
+                offsets,
+            },
+            answer,
+        ));
+        answered.push(received);
+    }
+    drop(guard);
+    for received in answered {
+        received
+            .recv()
+            .expect("an answer")
+            .expect("two offsets are within the limit");
     }
 }

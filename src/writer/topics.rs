@@ -104,6 +104,9 @@ impl State {
             let Some(partition) = self.partitions.get_mut(&trim.partition) else {
                 continue;
             };
+            if partition.log_start != trim.from {
+                continue;
+            }
             if partition.trim(trim.log_start, trim.bytes_freed) {
                 self.effects
                     .trims

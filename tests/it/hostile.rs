@@ -301,3 +301,105 @@ fn a_peer_that_trickles_is_treated_as_one_that_has_stopped() {
     );
     Peer::assert_serves(broker.socket_address());
 }
+
+#[test]
+fn a_peer_that_never_reads_loses_its_place() {
+    let broker = Broker::start_set(&[
+        ("FALCON_LIMITS_CONNECTIONS_MAX", "1"),
+        ("FALCON_TIMEOUTS_STALL_MS", "300"),
+    ]);
+    let mut deaf = Peer::connect(broker.socket_address());
+    deaf.socket
+        .set_write_timeout(Some(std::time::Duration::from_millis(200)))
+        .expect("valid");
+    let pings = Frame::request(Kind::Ping, 1, Bytes::new())
+        .to_bytes()
+        .repeat(10_000);
+    while deaf.socket.write_all(&pings).is_ok() {}
+    crate::broker::eventually("its place is free again", || {
+        let mut peer = Peer::silent(broker.socket_address());
+        peer.send(&Frame::request(Kind::Hello, 0, hello().encode()));
+        peer.receive()
+            .is_some_and(|answer| answer.error().is_none())
+    });
+}
+
+fn subscribe(topic: TopicId, start: StartPosition) -> Bytes {
+    let request = Subscribe {
+        topic_id: topic,
+        partitions: vec![PartitionStart {
+            partition: Partition(0),
+            start,
+        }],
+        credit_bytes: 1 << 20,
+        credit_records: u64::MAX,
+    };
+    encode(&request).expect("encodes")
+}
+
+#[test]
+fn every_subscribe_and_unsubscribe_is_answered() {
+    let broker = Broker::start();
+    let mut peer = Peer::connect(broker.socket_address());
+    let topic = peer.create_topic("t", 1, Vec::new());
+    let unsubscribe = encode(&Unsubscribe { subscription: 50 }).expect("encodes");
+    // A subscription that is refused leaves nothing to end.
+    let beyond = subscribe(topic, StartPosition::Offset(Offset(9)));
+    peer.send(&Frame::request(Kind::Subscribe, 50, beyond));
+    assert_eq!(
+        refusal(&peer.receive().expect("an answer")).0,
+        ErrorCode::OffsetOutOfRange
+    );
+    peer.send(&Frame::request(Kind::Unsubscribe, 51, unsubscribe.clone()));
+    let answer = peer.receive().expect("an answer");
+    assert_eq!(refusal(&answer).0, ErrorCode::UnknownSubscription);
+    // Both are answered, in order, when they are sent together.
+    for _ in 0..50 {
+        let mut both = Frame::request(
+            Kind::Subscribe,
+            50,
+            subscribe(topic, StartPosition::Timestamp(0)),
+        )
+        .to_bytes()
+        .to_vec();
+        both.extend_from_slice(
+            &Frame::request(Kind::Unsubscribe, 52, unsubscribe.clone()).to_bytes(),
+        );
+        peer.socket.write_all(&both).expect("sent");
+        for (kind, correlation) in [(Kind::Subscribe, 50), (Kind::Unsubscribe, 52)] {
+            let answer = peer.receive().expect("an answer");
+            let header = answer.header;
+            assert_eq!(
+                (header.kind, header.correlation),
+                (kind.number(), correlation)
+            );
+            assert_eq!(answer.error(), None);
+        }
+    }
+}
+
+#[test]
+fn a_fetch_that_waits_delays_no_other() {
+    let broker = Broker::start();
+    let mut peer = Peer::connect(broker.socket_address());
+    let topic = peer.create_topic("t", 2, Vec::new());
+    peer.publish(1, topic, &batch(1, 10));
+    assert_eq!(peer.receive().expect("an ack").error(), None);
+    for (correlation, partition) in [(2, Partition(1)), (3, Partition(0))] {
+        let partition = PartitionId { topic, partition };
+        let fetch = Fetch {
+            partition,
+            offset: Offset(0),
+            bytes_max: 8 << 20,
+            wait_ms: 30_000,
+        };
+        peer.send(&Frame::request(Kind::Fetch, correlation, fetch.encode()));
+    }
+    assert_eq!(
+        peer.receive()
+            .expect("an answer at once")
+            .header
+            .correlation,
+        3
+    );
+}

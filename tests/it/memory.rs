@@ -156,3 +156,38 @@ fn a_deaf_subscriber_slows_only_itself() {
         }
     }
 }
+
+#[test]
+fn fetches_that_ask_for_little_and_get_large_batches_stay_within_the_budget() {
+    let broker = start();
+    let mut peer = Peer::connect(broker.socket_address());
+    let topic = peer.create_topic("t", 1, Vec::new());
+    peer.publish(1, topic, &batch(1, 1 << 20));
+    assert_eq!(peer.receive().expect("an ack").error(), None);
+    let partition = PartitionId {
+        topic,
+        partition: Partition(0),
+    };
+    let fetch = Fetch {
+        partition,
+        offset: Offset(0),
+        bytes_max: 1,
+        wait_ms: 0,
+    };
+    let mut burst = Vec::new();
+    for correlation in 0..2_000 {
+        let frame = Frame::request(Kind::Fetch, correlation, fetch.encode());
+        burst.extend_from_slice(&frame.to_bytes());
+    }
+    peer.socket.write_all(&burst).expect("the broker reads");
+    // Answered one after the other, as fast as they are read, and never many at a time.
+    for _ in 0..2_000 {
+        let answer = peer.receive().expect("an answer");
+        assert_eq!(answer.error(), None);
+        assert!(
+            broker.rss_bytes() < BOUND,
+            "{} MiB",
+            broker.rss_bytes() / MIB
+        );
+    }
+}

@@ -242,7 +242,7 @@ messages! {
         partition: Partition,
         /// The next offset to read, at most the high watermark.
         offset: Offset,
-        /// Anything, at most 1024 bytes.
+        /// Anything, at most 256 bytes.
         note: String,
     }
     /// Asks for a group's offsets. Answer: a list of [`CommittedOffset`].

@@ -1,0 +1,79 @@
+//! Reading within a connection's delivery budget.
+//!
+//! Promises: bytes read for a connection and not yet written are paid for by permits of the budget, up
+//! to all of it for a batch that is larger. Memory is paid for in full before it is kept.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use falcon_protocol::Offset;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::reader::{Chunk, ReadFailure, Reader};
+use crate::writer::PartitionView;
+
+/// A slice this small is copied: it may keep a whole commit group in memory otherwise.
+const COPY_BYTES_MAX: usize = 16 * 1024;
+
+/// A connection's delivery budget.
+#[derive(Debug, Clone)]
+pub(super) struct Budget {
+    permits: Arc<Semaphore>,
+    bytes: usize,
+}
+
+impl Budget {
+    pub(super) fn new(bytes: u64) -> Self {
+        let bytes = usize::try_from(bytes)
+            .unwrap_or(usize::MAX)
+            .min(u32::MAX as usize);
+        Self {
+            permits: Arc::new(Semaphore::new(bytes)),
+            bytes,
+        }
+    }
+
+    /// All of it.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Pays for `bytes`, or for all there is when that is less. `None`: the connection has ended.
+    pub(super) async fn pay(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let permits = u32::try_from(bytes.clamp(1, self.bytes)).unwrap_or(u32::MAX);
+        Arc::clone(&self.permits)
+            .acquire_many_owned(permits)
+            .await
+            .ok()
+    }
+
+    /// Reads whole batches of about `bytes_max` bytes, paid for. `None`: there is nothing at the
+    /// offset yet.
+    ///
+    /// CANCEL SAFETY: changes nothing.
+    pub(super) async fn read(
+        &self,
+        reader: &Reader,
+        view: &PartitionView,
+        offset: Offset,
+        bytes_max: usize,
+    ) -> Result<Option<(Chunk, OwnedSemaphorePermit)>, ReadFailure> {
+        let mut wanted = bytes_max;
+        loop {
+            let permit = self.pay(wanted).await.ok_or(ReadFailure::Closed)?;
+            let Some(mut chunk) = reader.read(view, offset, bytes_max).await? else {
+                return Ok(None);
+            };
+            // A batch may be larger than what was asked for: then pay for it and read it again.
+            if chunk.bytes <= permit.num_permits() || permit.num_permits() == self.bytes {
+                for slice in &mut chunk.batches {
+                    if slice.len() <= COPY_BYTES_MAX {
+                        *slice = Bytes::copy_from_slice(slice);
+                    }
+                }
+                return Ok(Some((chunk, permit)));
+            }
+            wanted = chunk.bytes;
+        }
+    }
+}
