@@ -217,7 +217,7 @@ pub trait Replay {
 
 /// A durable home for partitioned logs and small tables.
 ///
-/// INVARIANT: one thread calls `commit`, `commit_snapshot` and `durable`; any thread may read.
+/// INVARIANT: one thread calls `commit`, `commit_snapshot`, `durable` and `tidy`; any thread may read.
 pub trait Store: Send + Sync + 'static {
     /// Number of this ownership of the data; higher than that of any earlier owner.
     fn epoch(&self) -> u32;
@@ -282,6 +282,16 @@ pub trait Store: Send + Sync + 'static {
     /// The records before `log_start` are dead and may be reclaimed. The row that says so is
     /// durable. `None`: the whole partition is gone for good.
     fn trim(&self, partition: PartitionId, log_start: Option<Offset>);
+
+    /// Looks for live records whose surroundings are mostly dead, and reads a bounded part of them.
+    /// Answers whether [`tidy`](Self::tidy) has something to append and there may be more
+    /// afterwards. Blocks; one thread at a time.
+    fn gather(&self) -> bool;
+
+    /// Called now and then by the thread that commits, between groups: appends what
+    /// [`gather`](Self::gather) has read, so that its old place can be reclaimed, or notes that
+    /// nothing was committed since the last call. What it appends is durable when it returns.
+    fn tidy(&self) -> Result<(), CommitError>;
 
     /// All partitions that exist, with their log start offsets: whatever else is stored is dead.
     /// Called once, after recovery.

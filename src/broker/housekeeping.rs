@@ -1,16 +1,22 @@
-//! What is done from time to time: retention, forgetting idle publishers.
+//! What is done from time to time: retention, tidying the store, forgetting idle publishers.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use falcon_protocol::message::TopicConfig;
+use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::clock;
 use crate::store::{Extent, ReadError, Store};
 use crate::writer::{Command, PartitionView, Trim, Views, WriteState, WriterHandle};
+
+/// How often the store may tidy up.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// LIMIT: turns of copying old records forward before retention is looked at again.
+const TURNS_MAX: u32 = 64;
 
 pub(super) struct Housekeeping {
     pub(super) store: Arc<dyn Store>,
@@ -22,11 +28,26 @@ pub(super) struct Housekeeping {
 
 impl Housekeeping {
     pub(super) async fn run(self) {
-        let mut ticks = interval(self.retention_check);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let ticks = |period| {
+            let mut ticks = interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
+        let mut retention = ticks(self.retention_check);
+        let mut tidying = ticks(TIDY_EVERY.min(self.retention_check));
         loop {
-            ticks.tick().await;
+            // CANCEL SAFETY: a tick that is not taken is not lost.
+            let is_retention_due = tokio::select! {
+                _ = retention.tick() => true,
+                _ = tidying.tick() => false,
+            };
             if self.views.write_state() == WriteState::Stopped {
+                continue;
+            }
+            if !is_retention_due {
+                if self.tidy().await.is_none() {
+                    return;
+                }
                 continue;
             }
             let now_ms = clock::now_unix_ms();
@@ -44,6 +65,26 @@ impl Housekeeping {
                 return;
             }
         }
+    }
+
+    /// Lets the store move what lives among dead records, a bounded part per turn of the writer, so
+    /// that publishes hardly wait. `None`: the writer is gone.
+    async fn tidy(&self) -> Option<()> {
+        for _ in 0..TURNS_MAX {
+            let store = Arc::clone(&self.store);
+            let gathered = tokio::task::spawn_blocking(move || store.gather()).await;
+            let (done, is_done) = oneshot::channel();
+            let tidied = Box::new(move || {
+                // Nobody waits any more when the broker stops.
+                let _ = done.send(());
+            });
+            self.writer.send(Command::Tidy(tidied)).await.ok()?;
+            is_done.await.ok()?;
+            if !gathered.unwrap_or(false) {
+                break;
+            }
+        }
+        Some(())
     }
 
     /// Looks through the oldest extents of every partition with a retention setting.

@@ -8,6 +8,7 @@
 mod append;
 mod cache;
 mod config;
+mod forward;
 mod identity;
 mod index;
 mod journal;
@@ -29,6 +30,7 @@ use falcon_protocol::{Offset, PartitionId};
 
 use self::append::Appender;
 use self::cache::TailCache;
+use self::forward::Forward;
 use self::identity::Identity;
 use self::index::Index;
 use self::journal::state::{Bounds, StoreState};
@@ -66,6 +68,7 @@ struct Shared {
     /// The segment with the newest snapshot; only those before it may be reclaimed.
     snapshot_segment: AtomicU64,
     signal: Signal,
+    forward: Forward,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -199,6 +202,14 @@ impl Store for LocalStore {
 
     fn retain(&self, live: &[(PartitionId, Offset)]) {
         keeper::retain(&self.shared, live);
+    }
+
+    fn gather(&self) -> bool {
+        self.shared.forward.gather(&self.shared)
+    }
+
+    fn tidy(&self) -> Result<(), CommitError> {
+        locked(&self.appender).tidy(&self.shared)
     }
 
     fn damage(&self) -> Vec<Damage> {

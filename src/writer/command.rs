@@ -85,6 +85,8 @@ pub enum Command {
     DeleteOffsets(String, Option<String>, Answer<(), OffsetsError>),
     /// Let go of old records.
     Trim(Vec<Trim>),
+    /// Let the store tidy up; called when that is done.
+    Tidy(Box<dyn FnOnce() + Send>),
     /// Forget publishers idle since before this time, Unix milliseconds.
     ExpireProducers(i64),
 }

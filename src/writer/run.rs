@@ -44,6 +44,7 @@ pub fn spawn(mut state: State, store: Arc<dyn Store>) -> std::io::Result<Running
         store,
         views: Arc::clone(&views),
         pending: Vec::new(),
+        tidied: Vec::new(),
         failed: false,
     };
     let thread = std::thread::Builder::new()
@@ -97,6 +98,8 @@ struct Writer {
     store: Arc<dyn Store>,
     views: Arc<Views>,
     pending: Vec<Pending>,
+    /// Who waits for the store to be tidied.
+    tidied: Vec<Box<dyn FnOnce() + Send>>,
     failed: bool,
 }
 
@@ -112,6 +115,7 @@ impl Writer {
             }
             let outcome = self.make_durable();
             self.answer(outcome);
+            self.tidy();
         }
         self.close()
     }
@@ -227,6 +231,7 @@ impl Writer {
             }
             Command::Trim(trims) => state.trim(&trims),
             Command::ExpireProducers(before_ms) => state.expire_producers(before_ms),
+            Command::Tidy(tidied) => self.tidied.push(tidied),
         }
         bytes
     }
@@ -239,6 +244,7 @@ impl Writer {
                     .push(Pending::Publish(publish.answer, Err(refused.into())));
             }
             Command::Trim(_) | Command::ExpireProducers(_) => {}
+            Command::Tidy(tidied) => self.tidied.push(tidied),
             Command::CreateTopic(.., answer) => self.defer(answer, Err(refused.into())),
             Command::AlterTopic(_, answer) | Command::DeleteTopic(_, answer) => {
                 self.defer(answer, Err(refused.into()));
@@ -345,6 +351,22 @@ impl Writer {
                     (Err(failure), Ok(_)) => Err(failure.into()),
                 }),
             }
+        }
+    }
+
+    /// ORDER: after the answers, which do not depend on it.
+    fn tidy(&mut self) {
+        if self.tidied.is_empty() {
+            return;
+        }
+        // A segment that is due to roll gets its snapshot first here too.
+        if self.prepare().rows.is_ok()
+            && let Err(failure) = self.store.tidy()
+        {
+            self.refusal(&failure);
+        }
+        for tidied in self.tidied.drain(..) {
+            tidied();
         }
     }
 

@@ -107,3 +107,45 @@ fn by_age_everything_goes_in_the_end_and_a_deleted_topic_at_once() {
     let ran = broker.run_with(&["publish", "events", "--receipts"], b"next\n");
     assert_eq!(ran.text(), "0 4000\n");
 }
+
+#[test]
+fn a_topic_kept_for_ever_beside_a_busy_one_costs_no_more_than_its_records() {
+    let mut broker = broker();
+    broker.run(&["topic", "create", "events", "--partitions", "1"]);
+    broker.run(&["topic", "create", "settings", "--partitions", "1"]);
+    broker.run(&["topic", "alter", "events", "--retention-age", "200ms"]);
+    let journal = broker.data_dir().join("journal");
+    let settings = |broker: &Broker| {
+        let args = ["subscribe", "settings", "--from", "earliest", "--until-end"];
+        broker.run(&args).text().to_owned()
+    };
+    for round in 0..14 {
+        broker.run_with(
+            &["publish", "settings"],
+            lines(round * 10..(round + 1) * 10).as_bytes(),
+        );
+        broker.run_with(&["publish", "events"], lines(0..2_000).as_bytes());
+        if round % 5 == 4 {
+            // In the middle of trimming, copying and reclaiming.
+            broker.crash_and_restart();
+            assert!(
+                settings(&broker) == lines(0..(round + 1) * 10),
+                "after the crash"
+            );
+        }
+    }
+    eventually("the disk holds little more than what is kept", || {
+        folder_bytes(&journal) < 8 * MIB
+    });
+    for is_crash in [false, true] {
+        if is_crash {
+            broker.crash_and_restart();
+        }
+        assert!(
+            settings(&broker) == lines(0..140),
+            "what is kept has changed"
+        );
+    }
+    let ran = broker.run_with(&["publish", "settings", "--receipts"], b"next\n");
+    assert_eq!(ran.text(), "0 140\n");
+}

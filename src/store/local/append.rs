@@ -3,6 +3,7 @@
 //! Owns the end of the journal. Promises: groups are numbered densely, a group is published after its
 //! sync and never before, and after the first failed write or sync nothing is written or synced again.
 
+mod forward;
 mod roll;
 mod space;
 
@@ -10,14 +11,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
-use falcon_protocol::PartitionId;
 
+use self::forward::Idle;
 use self::space::FreeSpace;
 use super::index::Place;
-use super::journal::group::{Encoder, GroupKind, Placement};
+use super::journal::group::{EncodedExtent, Encoder, ExtentCopy, GroupKind, Placement};
 use super::{Shared, locked};
 use crate::io::{DiskFile, IoError};
-use crate::store::{CommitError, CommitGroup, CommitSeq, Extent, Row};
+use crate::store::{CommitError, CommitGroup, CommitSeq, Row};
 
 /// Bytes that a group of rows alone is taken to need.
 const ROWS_ROOM: u64 = 1 << 20;
@@ -42,7 +43,7 @@ pub(super) struct Active {
 struct Pending {
     position: u64,
     bytes: Bytes,
-    extents: Vec<(PartitionId, u64, Extent)>,
+    extents: Vec<EncodedExtent>,
 }
 
 /// Where the journal ends, for the clean-stop marker.
@@ -64,6 +65,7 @@ pub(super) struct Appender {
     /// About the largest group lately: room to keep for the next.
     recent_group_bytes: u64,
     space: FreeSpace,
+    idle: Idle,
 }
 
 impl Appender {
@@ -77,6 +79,7 @@ impl Appender {
             is_stopped: false,
             recent_group_bytes: 0,
             space: FreeSpace::default(),
+            idle: Idle::default(),
         }
     }
 
@@ -108,12 +111,23 @@ impl Appender {
         if self.active.is_none() {
             self.roll(shared, None)?;
         }
+        self.append_with_trims(shared, group, &[])
+    }
+
+    /// Appends a group that carries the trims nobody has written down yet.
+    fn append_with_trims(
+        &mut self,
+        shared: &Shared,
+        group: &CommitGroup,
+        copies: &[ExtentCopy],
+    ) -> Result<CommitSeq, CommitError> {
         let trims = locked(&shared.trims).clone();
         let seq = self.append(
             shared,
             &Encoder {
                 kind: GroupKind::Commit,
                 batches: &group.batches,
+                copies,
                 rows: &group.rows,
                 trims: &trims,
                 state: None,
@@ -234,6 +248,7 @@ impl Appender {
         let snapshot = Encoder {
             kind: GroupKind::Snapshot,
             batches: &[],
+            copies: &[],
             rows,
             trims: &[],
             state: Some(&state),
@@ -255,7 +270,8 @@ fn publish(shared: &Shared, active: &Active, end_seq: u64, groups: &[Pending]) {
     {
         let mut cache = shared.cache.write().unwrap_or_else(PoisonError::into_inner);
         for group in groups {
-            if !group.extents.is_empty() {
+            // Copies are old records that nobody waits for.
+            if group.extents.iter().any(|extent| !extent.is_copy) {
                 cache.push(active.segment, group.position, group.bytes.clone());
             }
         }
@@ -265,15 +281,16 @@ fn publish(shared: &Shared, active: &Active, end_seq: u64, groups: &[Pending]) {
         let mut memory = memory.write().unwrap_or_else(PoisonError::into_inner);
         let mut bounds = locked(&shared.bounds);
         for group in groups {
-            for (partition, at, extent) in &group.extents {
+            for encoded in &group.extents {
                 let place = Place {
                     segment: active.segment,
-                    position: group.position + at,
-                    extent: *extent,
+                    position: group.position + encoded.at,
+                    extent: encoded.extent,
+                    is_copy: encoded.is_copy,
                 };
-                memory.insert(*partition, place);
-                let bounds = bounds.entry(*partition).or_default();
-                bounds.end = bounds.end.max(extent.end_offset());
+                memory.insert(encoded.partition, place);
+                let bounds = bounds.entry(encoded.partition).or_default();
+                bounds.end = bounds.end.max(encoded.extent.end_offset());
             }
         }
     }

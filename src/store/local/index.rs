@@ -24,6 +24,9 @@ pub(super) struct Place {
     /// Of the first batch, in the file.
     pub(super) position: u64,
     pub(super) extent: Extent,
+    /// Copied forward from an older segment. Known only of segments that were scanned or written
+    /// since the start.
+    pub(super) is_copy: bool,
 }
 
 impl Place {
@@ -89,7 +92,7 @@ impl Index {
             .memory
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .first_base(partition);
+            .time_floor(partition, timestamp_ms);
         let in_tree = match &self.tree {
             Some(tree) => tree.time_floor(partition, timestamp_ms)?,
             None => None,

@@ -11,6 +11,7 @@ use self::folder::Folder;
 use self::indexes::Indexed;
 use super::append::{Active, Appender, JournalEnd};
 use super::cache::TailCache;
+use super::forward::Forward;
 use super::identity::CleanMarker;
 use super::index::Index;
 use super::keeper::{self, Signal};
@@ -50,11 +51,15 @@ impl LocalStore {
             None => cut_torn_tail(&segments, &survey)?,
             Some(_) => None,
         };
-        let damage = remaining(std::mem::take(&mut survey.damage), &replayed);
         // ORDER: the epoch rises and the marker goes before anything can be appended.
         folder.take_over(disk.as_ref())?;
         let active = resume(&segments, &mut survey, clean.is_some())?;
         let missing_segments = missing(clean.as_ref(), &survey);
+        let index = Index {
+            memory: RwLock::new(survey.memory),
+            tree,
+        };
+        let damage = remaining(survey.damage, &replayed, &index);
         let mut report = RecoveryReport {
             groups: replayed.groups,
             batches: replayed.batches,
@@ -74,15 +79,13 @@ impl LocalStore {
             cache: RwLock::new(TailCache::new(config.cache_bytes)),
             identity: folder.identity,
             segments,
-            index: Index {
-                memory: RwLock::new(survey.memory),
-                tree,
-            },
+            index,
             bounds: Mutex::new(replayed.bounds),
             trims: Mutex::default(),
             damage: Mutex::new(damage),
             snapshot_segment: AtomicU64::new(replayed.snapshot_segment),
             signal: Signal::default(),
+            forward: Forward::default(),
             config,
             disk,
         });
@@ -104,16 +107,29 @@ impl LocalStore {
     }
 }
 
-/// Damage in what is kept. Records before a log start are dead, damaged or not.
-fn remaining(damage: Vec<Damage>, replayed: &Replayed) -> Vec<Damage> {
+/// Damage in what is kept. Records before a log start are dead, damaged or not, and of records that
+/// were copied forward either place may be whole.
+fn remaining(damage: Vec<Damage>, replayed: &Replayed, index: &Index) -> Vec<Damage> {
     let mut kept: Vec<Damage> = Vec::new();
-    for mut damage in damage {
-        let Some(bounds) = replayed.bounds.get(&damage.partition) else {
+    for Damage { partition, range } in damage {
+        let Some(bounds) = replayed.bounds.get(&partition) else {
             continue;
         };
-        damage.range.start = damage.range.start.max(bounds.start);
-        if damage.range.start < damage.range.end && !kept.contains(&damage) {
-            kept.push(damage);
+        let mut at = range.start.max(bounds.start);
+        while at < range.end {
+            let place = index.first_from(partition, at).ok().flatten();
+            let whole = place.filter(|place| place.contains(at));
+            let next = match (whole, place) {
+                (Some(whole), _) => whole.extent.end_offset(),
+                (None, Some(later)) => later.extent.base_offset.min(range.end),
+                (None, None) => range.end,
+            };
+            let range = at..next;
+            let damage = Damage { partition, range };
+            if whole.is_none() && !kept.contains(&damage) {
+                kept.push(damage);
+            }
+            at = next;
         }
     }
     kept

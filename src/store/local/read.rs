@@ -18,9 +18,6 @@ use super::Shared;
 use super::index::Place;
 use crate::store::{Damage, Extent, Lookup, ReadError};
 
-/// How often a read looks an offset up again when the segment was reclaimed meanwhile.
-const LOOKUPS_MAX: usize = 2;
-
 fn cached(shared: &Shared, place: &Place) -> Option<Bytes> {
     let bytes = usize::try_from(place.extent.bytes).ok()?;
     let cache = shared.cache.read().unwrap_or_else(PoisonError::into_inner);
@@ -62,7 +59,7 @@ pub(super) fn read(
 ) -> Result<Vec<Bytes>, ReadError> {
     let mut taker = Taker::new(partition, range, bytes_max);
     let mut window = Window::default();
-    let mut again = 0;
+    let mut stale = None;
     while taker.wants_more() {
         let offset = taker.next();
         let place = find(shared, partition, offset)?;
@@ -85,10 +82,10 @@ pub(super) fn read(
         let Err(error) = read else {
             continue;
         };
-        // The segment may have been reclaimed, and its bytes overwritten, since the lookup.
+        // The segment may have been reclaimed, and its bytes overwritten, since the lookup: then
+        // the records are dead, or a copy is elsewhere.
         let is_live = shared.segments.infos().contains_key(&place.segment);
-        if !is_live && again < LOOKUPS_MAX {
-            again += 1;
+        if !is_live && stale.replace(place) != Some(place) {
             window = Window::default();
             continue;
         }
@@ -102,6 +99,32 @@ pub(super) fn read(
         return finish(taker, error);
     }
     Ok(taker.into_batches())
+}
+
+/// All batches of an extent, checked; an error unless every byte of it is what it should be.
+pub(super) fn whole_extent(
+    shared: &Shared,
+    partition: PartitionId,
+    place: &Place,
+) -> Result<Vec<Bytes>, ReadError> {
+    let range = place.extent.base_offset..place.extent.end_offset();
+    let mut taker = Taker::new(partition, range, usize::MAX);
+    let file = shared.segments.handle(place.segment);
+    let file = file.map_err(|error| ReadError::Io(Arc::new(error)))?;
+    read_extent(file.as_ref(), place, &mut taker, &mut Window::default())
+        .or_else(|anomaly| retry(anomaly, file.as_ref(), place, &mut taker))?;
+    let missing = taker.next()..place.extent.end_offset();
+    let batches = taker.into_batches();
+    let bytes: usize = batches.iter().map(Bytes::len).sum();
+    if missing.is_empty() && bytes as u64 == u64::from(place.extent.bytes) {
+        return Ok(batches);
+    }
+    let range = if missing.is_empty() {
+        place.extent.base_offset..place.extent.end_offset()
+    } else {
+        missing
+    };
+    Err(ReadError::Damaged(Damage { partition, range }))
 }
 
 /// Something was not as expected: reads all of the extent again and looks closely.

@@ -9,12 +9,60 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use falcon_protocol::{Offset, PartitionId};
 
+use super::index::Place;
 use super::journal::segment::Seal;
+use super::journal::state::Bounds;
 use crate::io::{Disk, DiskFile, IoError};
 use crate::store::Damage;
 
 /// Segment files kept open for reading.
 const HANDLES_MAX: usize = 256;
+
+/// What a segment holds of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Share {
+    /// Lowest offset.
+    pub(super) base: Offset,
+    /// After the highest.
+    pub(super) end: Offset,
+    /// After the highest that was appended here first; zero when everything is a copy.
+    pub(super) original_end: Offset,
+    /// Bytes of the batches.
+    pub(super) bytes: u64,
+}
+
+impl Share {
+    /// What `places` amount to, which are sorted and of one partition.
+    pub(super) fn of(places: &[Place]) -> Self {
+        let ends = |place: &Place| place.extent.end_offset();
+        let originals = places.iter().filter(|place| !place.is_copy);
+        Self {
+            base: places
+                .first()
+                .map_or(Offset::ZERO, |place| place.extent.base_offset),
+            end: places.last().map_or(Offset::ZERO, ends),
+            original_end: originals.map(ends).max().unwrap_or(Offset::ZERO),
+            bytes: places
+                .iter()
+                .map(|place| u64::from(place.extent.bytes))
+                .sum(),
+        }
+    }
+
+    /// About how many bytes are live in a partition with these bounds; 0 when none are.
+    pub(super) fn live_bytes(&self, bounds: Option<&Bounds>) -> u64 {
+        let Some(start) = bounds
+            .map(|bounds| bounds.start)
+            .filter(|start| *start < self.end)
+        else {
+            return 0;
+        };
+        let offsets = self.end.0.saturating_sub(self.base.0).max(1);
+        let live = self.end.0 - start.max(self.base).0;
+        let bytes = u128::from(self.bytes) * u128::from(live) / u128::from(offsets);
+        u64::try_from(bytes).unwrap_or(u64::MAX).max(1)
+    }
+}
 
 /// One live segment.
 #[derive(Debug, Clone, Default)]
@@ -24,14 +72,16 @@ pub(super) struct SegmentInfo {
     pub(super) groups_end: u64,
     pub(super) first_seq: u64,
     pub(super) end_seq: u64,
-    /// End of each partition here; filled when the segment stops being active.
-    pub(super) ends: Vec<(PartitionId, Offset)>,
+    /// What it holds of each partition; filled when the segment stops being active.
+    pub(super) shares: Vec<(PartitionId, Share)>,
     pub(super) damage: Vec<Damage>,
     pub(super) seal: Option<Seal>,
     /// Groups are still appended.
     pub(super) is_active: bool,
     /// Its extents are in sled.
     pub(super) is_indexed: bool,
+    /// Every live extent is in a later segment too.
+    pub(super) is_moved: bool,
     /// Its header is damaged, so it can neither be sealed nor appended to.
     pub(super) is_header_damaged: bool,
 }

@@ -3,6 +3,7 @@
 mod crash;
 mod faults;
 mod flip;
+mod forward;
 mod model;
 mod rot;
 
@@ -149,6 +150,18 @@ pub(super) fn append(store: &LocalStore, partition: PartitionId, base: u64, valu
     };
     let seq = store.commit(group).unwrap();
     store.durable(seq).unwrap();
+}
+
+/// As the housekeeping does it, until nothing is left to copy.
+pub(super) fn tidy(store: &LocalStore) {
+    for _ in 0..100 {
+        let is_more = store.gather();
+        store.tidy().unwrap();
+        if !is_more {
+            return;
+        }
+    }
+    panic!("copying does not come to an end");
 }
 
 /// Values of the records from `offset` up to `end`, in one read.

@@ -73,6 +73,7 @@ impl Appender {
             let snapshot = Encoder {
                 kind: GroupKind::Snapshot,
                 batches: &[],
+                copies: &[],
                 rows,
                 trims: &[],
                 state: Some(&state),
@@ -155,12 +156,12 @@ impl Appender {
         let Some(active) = self.active.take() else {
             return;
         };
-        let ends = {
+        let shares = {
             let memory = shared.index.memory.read();
-            memory.map_or_else(|_| Vec::new(), |memory| memory.ends(active.segment))
+            memory.map_or_else(|_| Vec::new(), |memory| memory.shares(active.segment))
         };
         if let Some(info) = shared.segments.infos_mut().get_mut(&active.segment) {
-            info.ends = ends;
+            info.shares = shares;
             info.is_active = false;
         }
     }

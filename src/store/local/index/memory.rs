@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use falcon_protocol::{Offset, PartitionId};
 
 use super::Place;
+use crate::store::local::segments::Share;
 
 /// By segment, then partition, sorted by base offset.
 #[derive(Debug, Default)]
@@ -51,15 +52,14 @@ impl MemoryIndex {
         all
     }
 
-    /// End of each partition in a segment.
-    pub(in crate::store::local) fn ends(&self, segment: u64) -> Vec<(PartitionId, Offset)> {
-        let end = |places: &Vec<Place>| places.last().map(|place| place.extent.end_offset());
+    /// What a segment holds of each partition.
+    pub(in crate::store::local) fn shares(&self, segment: u64) -> Vec<(PartitionId, Share)> {
         let Some(held) = self.segments.get(&segment) else {
             return Vec::new();
         };
         held.partitions
             .iter()
-            .filter_map(|(partition, places)| Some((*partition, end(places)?)))
+            .map(|(partition, places)| (*partition, Share::of(places)))
             .collect()
     }
 
@@ -95,11 +95,17 @@ impl MemoryIndex {
         after
     }
 
-    /// Base offset of the first extent held of a partition.
-    pub(in crate::store::local) fn first_base(&self, partition: PartitionId) -> Option<Offset> {
+    /// Base offset of the first extent held of a partition with a record time of `timestamp_ms` or
+    /// later.
+    pub(in crate::store::local) fn time_floor(
+        &self,
+        partition: PartitionId,
+        timestamp_ms: i64,
+    ) -> Option<Offset> {
         let bases = self.segments.values().filter_map(|held| {
-            let first = held.partitions.get(&partition)?.first()?;
-            Some(first.extent.base_offset)
+            let mut places = held.partitions.get(&partition)?.iter();
+            let found = places.find(|place| place.extent.max_timestamp_ms >= timestamp_ms)?;
+            Some(found.extent.base_offset)
         });
         bases.min()
     }

@@ -89,6 +89,7 @@ fn decode_place(partition: PartitionId, key: &[u8], mut value: &[u8]) -> Option<
         segment,
         position,
         extent,
+        is_copy: false,
     })
 }
 
@@ -139,20 +140,52 @@ impl TreeIndex {
                 rows.insert(&key(*partition, base.0), encode_place(place));
                 let top = match highest.get(partition) {
                     Some(top) => *top,
-                    None => self.highest_time(*partition)?,
+                    None => *highest
+                        .entry(*partition)
+                        .or_insert(self.highest_time(*partition)?),
                 };
                 let time = time_number(place.extent.max_timestamp_ms);
-                // A copied extent lies before the last row and changes nothing.
-                let rises = top.is_none_or(|(top, at)| time > top && base > at);
-                if rises {
-                    times.insert(&key(*partition, time), &base.0.to_le_bytes());
+                match top {
+                    // A copied extent, which lies before the last row.
+                    Some((_, at)) if base < at => {
+                        self.times.apply_batch(std::mem::take(&mut times))?;
+                        self.insert_time(*partition, time, base)?;
+                        highest.remove(partition);
+                    }
+                    Some((top, _)) if time <= top => {}
+                    Some(_) | None => {
+                        times.insert(&key(*partition, time), &base.0.to_le_bytes());
+                        highest.insert(*partition, Some((time, base)));
+                    }
                 }
-                let top = if rises { Some((time, base)) } else { top };
-                highest.insert(*partition, top);
             }
             self.extents.apply_batch(rows)?;
             self.times.apply_batch(times)?;
         }
+        Ok(())
+    }
+
+    /// Adds a time in the middle: a row stands for the first extent that has its time or a later one.
+    fn insert_time(&self, partition: PartitionId, time: u64, base: Offset) -> Result<()> {
+        let at_or_after = self.times.range(key(partition, time)..).next();
+        if let Some(row) = at_or_after {
+            let (key, value) = row?;
+            let is_ours = key.starts_with(&prefix(partition));
+            if is_ours && decode_base(&value).is_some_and(|before| before <= base) {
+                return Ok(());
+            }
+        }
+        let mut rows = sled::Batch::default();
+        let earlier = key(partition, 0)..=key(partition, time);
+        for row in self.times.range(earlier).rev() {
+            let (key, value) = row?;
+            if decode_base(&value).is_some_and(|other| other <= base) {
+                break;
+            }
+            rows.remove(key);
+        }
+        rows.insert(&key(partition, time), &base.0.to_le_bytes());
+        self.times.apply_batch(rows)?;
         Ok(())
     }
 

@@ -4,7 +4,8 @@
 //! summary:  0  u32 magic "FFT1"       24  u32 partitions, u32 damages
 //!           4  u32 crc of 8..         32  u32 crc of the extents, u32 zero
 //!           8  u64 segment number     40  u64 extents
-//!          16  u32 nonce, u32 zero    48  partitions: u32 topic, u32 partition, u64 end offset here
+//!          16  u32 nonce, u32 zero    48  partitions: u32 topic, u32 partition, u64 lowest offset here, u64 end
+//!                                             offset here, u64 the same without copies, u64 bytes
 //!                                         damages: u32 topic, u32 partition, u64 from, u64 to
 //! extents:  u32 topic, u32 partition, u64 base offset, u64 position, u32 records, u32 bytes,
 //!           i64 latest record time, i64 append time
@@ -16,11 +17,12 @@ use falcon_protocol::{Offset, PartitionId};
 
 use super::length;
 use crate::store::local::index::Place;
+use crate::store::local::segments::Share;
 use crate::store::{Damage, Extent};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"FFT1");
 const FIXED: usize = 48;
-const END: usize = 16;
+const SHARE: usize = 40;
 const DAMAGE: usize = 24;
 const EXTENT: usize = 48;
 
@@ -29,8 +31,8 @@ const EXTENT: usize = 48;
 pub(in crate::store::local) struct Summary {
     pub(in crate::store::local) segment: u64,
     pub(in crate::store::local) nonce: u32,
-    /// End of each partition in this segment.
-    pub(in crate::store::local) ends: Vec<(PartitionId, Offset)>,
+    /// What the segment holds of each partition.
+    pub(in crate::store::local) shares: Vec<(PartitionId, Share)>,
     pub(in crate::store::local) damage: Vec<Damage>,
 }
 
@@ -64,14 +66,17 @@ pub(in crate::store::local) fn encode(
     bytes.put_u64_le(summary.segment);
     bytes.put_u32_le(summary.nonce);
     bytes.put_u32_le(0);
-    bytes.put_u32_le(count(summary.ends.len()));
+    bytes.put_u32_le(count(summary.shares.len()));
     bytes.put_u32_le(count(summary.damage.len()));
     bytes.put_u32_le(crc32fast::hash(&tail));
     bytes.put_u32_le(0);
     bytes.put_u64_le(extents.len() as u64);
-    for (partition, end) in &summary.ends {
+    for (partition, share) in &summary.shares {
         put_partition(&mut bytes, *partition);
-        bytes.put_u64_le(end.0);
+        bytes.put_u64_le(share.base.0);
+        bytes.put_u64_le(share.end.0);
+        bytes.put_u64_le(share.original_end.0);
+        bytes.put_u64_le(share.bytes);
     }
     for damage in &summary.damage {
         put_partition(&mut bytes, damage.partition);
@@ -108,13 +113,13 @@ impl StoredSummary {
         let segment = head.get_u64_le();
         let nonce = head.get_u32_le();
         head.advance(4);
-        let ends = length(head.get_u32_le());
+        let shares = length(head.get_u32_le());
         let damages = length(head.get_u32_le());
         let extents_crc = head.get_u32_le();
         head.advance(4);
         let extents = head.get_u64_le();
-        let need = ends
-            .checked_mul(END)?
+        let need = shares
+            .checked_mul(SHARE)?
             .checked_add(damages.checked_mul(DAMAGE)?)?;
         if rest.len() != need {
             return None;
@@ -124,9 +129,15 @@ impl StoredSummary {
             nonce,
             ..Summary::default()
         };
-        for _ in 0..ends {
+        for _ in 0..shares {
             let partition = take_partition(&mut rest);
-            summary.ends.push((partition, Offset(rest.get_u64_le())));
+            let share = Share {
+                base: Offset(rest.get_u64_le()),
+                end: Offset(rest.get_u64_le()),
+                original_end: Offset(rest.get_u64_le()),
+                bytes: rest.get_u64_le(),
+            };
+            summary.shares.push((partition, share));
         }
         for _ in 0..damages {
             let partition = take_partition(&mut rest);
@@ -166,6 +177,7 @@ impl StoredSummary {
                 segment: self.summary.segment,
                 position,
                 extent,
+                is_copy: false,
             };
             extents.push((partition, place));
         }

@@ -21,7 +21,7 @@ mod encode;
 use bytes::{Buf, Bytes};
 use falcon_protocol::{Offset, PartitionId};
 
-pub(in crate::store::local) use encode::{Encoder, Placement};
+pub(in crate::store::local) use encode::{EncodedExtent, Encoder, ExtentCopy, Placement};
 
 use super::{length, padded};
 

@@ -24,7 +24,11 @@ pub(in crate::store::local) struct FoundBatch {
 /// Something that was found in a damaged region.
 #[derive(Debug)]
 pub(in crate::store::local) enum Piece {
-    Batch(PartitionId, FoundBatch),
+    Batch {
+        partition: PartitionId,
+        batch: FoundBatch,
+        is_copy: bool,
+    },
     Row {
         table: u8,
         key: Bytes,
@@ -109,32 +113,39 @@ fn piece_at(region: &Bytes, at: usize, visit: &mut dyn FnMut(usize, Piece)) -> O
 
 fn extent_at(region: &Bytes, at: usize, visit: &mut dyn FnMut(usize, Piece)) -> Option<usize> {
     const HEADER: usize = 24;
-    let (partition, batches, from) = match Entry::read(region, at) {
+    let (partition, is_copy, batches, from) = match Entry::read(region, at) {
         Some((
             Entry::Extent {
                 partition,
+                is_copy,
                 batches,
                 at: from,
-                ..
             },
             _,
-        )) => (partition, batches, from),
+        )) => (partition, is_copy, batches, from),
         Some(_) => return None,
         // The length may be what is damaged: take what follows directly.
         None => {
+            let is_copy = region.get(at + 1)? & 1 != 0;
             let mut head = region.get(at + 4..at + 12)?;
             let partition = PartitionId::new(head.get_u32_le(), head.get_u32_le());
             let from = at + HEADER;
             stamped_header(partition, region, from)?;
-            (partition, region.slice(from..), from)
+            (partition, is_copy, region.slice(from..), from)
         }
     };
     let mut end = None;
     for found in find_batches(partition, &batches) {
+        let at = from + found.at;
         if let Some(bytes) = &found.bytes {
-            end = Some(from + found.at + bytes.len());
+            end = Some(at + bytes.len());
         }
-        visit(from + found.at, Piece::Batch(partition, found));
+        let piece = Piece::Batch {
+            partition,
+            batch: found,
+            is_copy,
+        };
+        visit(at, piece);
     }
     Some(super::padded(end?))
 }

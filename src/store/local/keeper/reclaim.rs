@@ -1,4 +1,4 @@
-//! Dead segments become spares, or free space.
+//! Segments without live records become spares, or free space.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -11,17 +11,15 @@ use crate::store::local::recovery::read_footer;
 use crate::store::local::segments::SegmentInfo;
 
 impl Keeper<'_> {
-    /// Reclaims every segment in which all records are dead.
+    /// Reclaims every segment in which all records are dead or were copied forward.
     pub(super) fn reclaim(&mut self) {
         let newest_snapshot = self.shared.snapshot_segment.load(Ordering::Acquire);
         let dead: Vec<(u64, SegmentInfo)> = {
             let bounds = locked(&self.shared.bounds);
             let is_dead = |info: &SegmentInfo| {
-                info.ends.iter().all(|(partition, end)| {
-                    bounds
-                        .get(partition)
-                        .is_none_or(|bounds| bounds.start >= *end)
-                })
+                let mut shares = info.shares.iter();
+                info.is_moved
+                    || shares.all(|(partition, share)| share.live_bytes(bounds.get(partition)) == 0)
             };
             let infos = self.shared.segments.infos();
             infos
@@ -71,7 +69,7 @@ impl Keeper<'_> {
         }
         tracing::debug!(
             segment,
-            "reclaimed a segment whose records were all trimmed"
+            "reclaimed a segment whose records were all trimmed or copied forward"
         );
         Ok(())
     }
@@ -93,7 +91,7 @@ impl Keeper<'_> {
         let shared = self.shared;
         self.on_tree(|tree| {
             tree.remove(&extents)?;
-            for (partition, _) in &info.ends {
+            for (partition, _) in &info.shares {
                 tree.trim_times(*partition, shared.bounds_of(*partition))?;
             }
             Ok(())

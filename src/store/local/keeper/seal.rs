@@ -58,7 +58,7 @@ impl Keeper<'_> {
         let summary = Summary {
             segment,
             nonce: info.nonce,
-            ends: info.ends,
+            shares: info.shares,
             damage: info.damage,
         };
         let (footer, summary_bytes) = footer::encode(&summary, &extents);

@@ -49,6 +49,12 @@ impl Ends {
         self.raise(partition, end);
     }
 
+    /// A copy shows how far a partition went at least. It says nothing about what comes next here.
+    pub(super) fn note_copied(&mut self, partition: PartitionId, end: Offset) {
+        let highest = self.highest.entry(partition).or_insert(end);
+        *highest = end.max(*highest);
+    }
+
     fn lose(&mut self, partition: PartitionId, from: Offset, to: Offset) {
         if from >= to {
             return;

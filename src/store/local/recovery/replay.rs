@@ -45,8 +45,8 @@ pub(in crate::store::local) fn replay(
     if start.is_none() {
         // Every record is still known by the footers, only the rows are gone.
         for info in infos.values() {
-            for (partition, end) in &info.ends {
-                pass.raise(*partition, *end);
+            for (partition, share) in &info.shares {
+                pass.raise(*partition, share.end);
             }
         }
         if !infos.is_empty() {
@@ -119,11 +119,10 @@ impl Pass<'_> {
             match entry {
                 Entry::Extent {
                     partition,
-                    is_copy: false,
+                    is_copy,
                     batches,
                     ..
-                } => self.on_batches(partition, &batches),
-                Entry::Extent { .. } => {}
+                } => self.on_batches(partition, &batches, is_copy),
                 Entry::Row { table, key, value } => self.on_row(table, &key, value.as_deref()),
                 Entry::State(state) => {
                     if let Some(state) = StoreState::decode(&state) {
@@ -139,9 +138,15 @@ impl Pass<'_> {
         }
     }
 
-    fn on_batches(&mut self, partition: PartitionId, mut batches: &[u8]) {
+    /// Copies are of batches that the snapshot knows, unless a newer one was damaged and this pass
+    /// began with an older: then nothing else may tell that their offsets are taken.
+    fn on_batches(&mut self, partition: PartitionId, mut batches: &[u8], is_copy: bool) {
         while let Ok(header) = BatchHeader::decode(batches) {
-            self.on_batch(partition, &header);
+            let known = self.found.bounds.get(&partition);
+            let known = known.map_or(Offset::ZERO, |bounds| bounds.end);
+            if !is_copy || header.base_offset >= known {
+                self.on_batch(partition, &header);
+            }
             batches = batches
                 .get(header.batch_bytes as usize..)
                 .unwrap_or_default();
@@ -181,7 +186,9 @@ impl Pass<'_> {
 
     fn on_rot(&mut self, bytes: &Bytes, is_bounded: bool) {
         salvage(bytes, &mut |_, piece| match piece {
-            Piece::Batch(partition, batch) => {
+            Piece::Batch {
+                partition, batch, ..
+            } => {
                 let known = self.found.bounds.get(&partition).map(|bounds| bounds.end);
                 let is_new = known.map_or(is_bounded, |known| batch.header.base_offset >= known);
                 match (is_new, &batch.bytes) {

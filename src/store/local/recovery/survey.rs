@@ -1,24 +1,22 @@
 //! First pass: what is there, what is damaged, where the journal ends.
 
+mod found;
+
 use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bytes::{Buf, Bytes};
-use falcon_protocol::{BatchHeader, Offset, PartitionId};
+use falcon_protocol::{Offset, PartitionId};
 
 use super::ends::Ends;
 use super::footers::{read_footer, read_summary};
 use crate::io::{DiskFile, IoError};
+use crate::store::Damage;
 use crate::store::local::OpenError;
 use crate::store::local::identity::CleanMarker;
 use crate::store::local::index::{MemoryIndex, Place, TreeIndex};
-use crate::store::local::journal::group::{Entry, GROUP_HEADER_BYTES, GroupHeader, GroupKind};
-use crate::store::local::journal::salvage::{Piece, salvage};
-use crate::store::local::journal::scan::{Bound, Found, Scan, Tail};
+use crate::store::local::journal::scan::{Bound, Scan, Tail};
 use crate::store::local::journal::segment::{HEADER_BYTES, HeaderError, Seal, SegmentHeader};
-use crate::store::local::journal::state::StoreState;
 use crate::store::local::segments::{SegmentInfo, Segments};
-use crate::store::{Damage, Extent};
 
 /// What the first pass found.
 #[derive(Debug)]
@@ -82,6 +80,7 @@ pub(in crate::store::local) fn survey(
             rows_damaged: 0,
         },
         ends: Ends::new(),
+        lost_copies: Vec::new(),
     };
     let mut previous = 0;
     let mut expected = None;
@@ -104,6 +103,7 @@ pub(in crate::store::local) fn survey(
     let mut found = pass.found;
     found.next_seq = expected.unwrap_or(0);
     found.damage.append(&mut pass.ends.damage);
+    found.damage.append(&mut pass.lost_copies);
     Ok(found)
 }
 
@@ -111,6 +111,8 @@ struct Pass<'a> {
     given: Given<'a>,
     found: Survey,
     ends: Ends,
+    /// Damaged copies. Where another copy or the original is whole, nothing is lost.
+    lost_copies: Vec<Damage>,
 }
 
 fn read_head(given: Given<'_>, number: u64, file: &dyn DiskFile) -> Result<Head, SurveyError> {
@@ -158,7 +160,7 @@ impl Pass<'_> {
         let bound = self.bound(number, next, head.seal)?;
         let nonce = head.header.map(|header| header.nonce);
         let mut scan = Scan::new(file, number, nonce)?;
-        let before = self.ends.damage.len();
+        let before = (self.ends.damage.len(), self.lost_copies.len());
         let tail = scan.run(HEADER_BYTES, expected, bound, &mut |found| {
             self.on_found(number, found);
         })?;
@@ -170,8 +172,8 @@ impl Pass<'_> {
                 groups_end: tail.end,
                 first_seq: expected.unwrap_or(0),
                 end_seq: tail.next_seq.unwrap_or(0),
-                ends: self.found.memory.ends(number),
-                damage: self.ends.damage.get(before..).unwrap_or_default().to_vec(),
+                shares: self.found.memory.shares(number),
+                damage: self.damage_since(before),
                 is_header_damaged: head.header.is_none(),
                 ..SegmentInfo::default()
             },
@@ -255,8 +257,11 @@ impl Pass<'_> {
                 false
             }
         };
-        for (partition, end) in &stored.summary.ends {
-            self.ends.note_end(*partition, *end);
+        for (partition, share) in &stored.summary.shares {
+            if share.original_end > Offset::ZERO {
+                self.ends.note_end(*partition, share.original_end);
+            }
+            self.ends.note_copied(*partition, share.end);
         }
         self.found.damage.extend_from_slice(&stored.summary.damage);
         self.found.infos.insert(
@@ -267,7 +272,7 @@ impl Pass<'_> {
                 groups_end: seal.groups_end,
                 first_seq: seal.first_seq,
                 end_seq: seal.end_seq,
-                ends: stored.summary.ends,
+                shares: stored.summary.shares,
                 damage: stored.summary.damage,
                 seal: Some(seal),
                 is_indexed,
@@ -276,148 +281,6 @@ impl Pass<'_> {
         );
         Ok(true)
     }
-
-    fn on_found(&mut self, segment: u64, found: Found) {
-        match found {
-            Found::Group {
-                header,
-                position,
-                bytes,
-            } => self.on_group(segment, &header, position, &bytes),
-            Found::Rot {
-                position,
-                bytes,
-                is_bounded,
-            } => self.on_rot(segment, position, &bytes, is_bounded),
-        }
-    }
-
-    fn on_group(&mut self, segment: u64, header: &GroupHeader, position: u64, bytes: &Bytes) {
-        if header.kind == GroupKind::Snapshot {
-            self.found.newest_snapshot = Some((segment, position));
-        }
-        let mut at = GROUP_HEADER_BYTES;
-        for _ in 0..header.entry_count {
-            let Some((entry, next)) = Entry::read(bytes, at) else {
-                tracing::error!(
-                    segment,
-                    position,
-                    "a commit group has an entry of unknown kind"
-                );
-                return;
-            };
-            match entry {
-                Entry::Extent {
-                    partition,
-                    is_copy,
-                    at,
-                    batches,
-                } => {
-                    let position = position + at as u64;
-                    self.on_extent(segment, position, partition, is_copy, &batches);
-                }
-                Entry::State(state) => {
-                    if let Some(state) = StoreState::decode(&state) {
-                        self.ends.note_state(&state, false);
-                    }
-                }
-                Entry::Row { .. } | Entry::Trim { .. } => {}
-            }
-            at = next;
-        }
-    }
-
-    /// The group's checksum covers the batches, so their headers are enough.
-    fn on_extent(
-        &mut self,
-        segment: u64,
-        position: u64,
-        partition: PartitionId,
-        is_copy: bool,
-        batches: &[u8],
-    ) {
-        let Some(extent) = measure(batches) else {
-            tracing::error!(
-                segment,
-                position,
-                "an extent holds something else than batches"
-            );
-            return;
-        };
-        if !is_copy {
-            self.ends
-                .note_found(partition, extent.base_offset, extent.end_offset());
-        }
-        let place = Place {
-            segment,
-            position,
-            extent,
-        };
-        self.found.memory.insert(partition, place);
-    }
-
-    fn on_rot(&mut self, segment: u64, position: u64, bytes: &Bytes, is_bounded: bool) {
-        tracing::error!(
-            segment,
-            position,
-            bytes = bytes.len(),
-            "the journal is damaged here, keeping what proves itself"
-        );
-        self.found.rows_damaged += 1;
-        salvage(bytes, &mut |at, piece| match piece {
-            Piece::Batch(partition, batch) => {
-                let (base, end) = (batch.header.base_offset, batch.header.end_offset());
-                if !self.ends.accepts(partition, base, is_bounded) {
-                    return;
-                }
-                let Some(whole) = &batch.bytes else {
-                    if is_bounded {
-                        self.ends.note_lost(partition, base, end);
-                    }
-                    return;
-                };
-                if let Some(extent) = measure(whole) {
-                    self.ends.note_found(partition, base, end);
-                    let place = Place {
-                        segment,
-                        position: position + at as u64,
-                        extent,
-                    };
-                    self.found.memory.insert(partition, place);
-                }
-            }
-            Piece::State(state) if is_bounded => self.ends.note_state(&state, false),
-            Piece::State(_) | Piece::Row { .. } | Piece::Trim(_) => {}
-        });
-    }
-}
-
-/// What an extent of whole batches amounts to; `None` when they are not dense.
-fn measure(mut batches: &[u8]) -> Option<Extent> {
-    let mut extent: Option<Extent> = None;
-    while !batches.is_empty() {
-        let header = BatchHeader::decode(batches).ok()?;
-        let bytes = header.batch_bytes as usize;
-        if bytes > batches.len() {
-            return None;
-        }
-        batches.advance(bytes);
-        let extent = extent.get_or_insert(Extent {
-            base_offset: header.base_offset,
-            record_count: 0,
-            bytes: 0,
-            max_timestamp_ms: i64::MIN,
-            append_time_ms: i64::MIN,
-        });
-        if extent.end_offset() != header.base_offset || header.base_offset == Offset(u64::MAX) {
-            return None;
-        }
-        extent.record_count = extent.record_count.checked_add(header.record_count)?;
-        extent.bytes = extent.bytes.checked_add(header.batch_bytes)?;
-        extent.max_timestamp_ms = extent.max_timestamp_ms.max(header.max_timestamp_ms);
-        extent.append_time_ms = extent.append_time_ms.max(header.append_time_ms);
-    }
-    extent
 }
 
 fn feed(tree: &TreeIndex, extents: &[(PartitionId, Place)]) -> Result<(), SurveyError> {

@@ -32,7 +32,7 @@ impl Log {
 }
 
 /// Waits until the keeper has nothing left to seal, index or reclaim.
-fn settle(store: &LocalStore) {
+pub(super) fn settle(store: &LocalStore) {
     let deadline = std::time::Duration::from_secs(20);
     let mut waited = std::time::Duration::ZERO;
     let step = std::time::Duration::from_millis(2);
@@ -47,10 +47,11 @@ fn settle(store: &LocalStore) {
             let infos = store.shared.segments.infos();
             infos.range(..newest).all(|(_, info)| {
                 info.is_indexed
+                    && !info.is_moved
                     && info
-                        .ends
+                        .shares
                         .iter()
-                        .any(|(p, end)| bounds.get(p).is_some_and(|b| b.start < *end))
+                        .any(|(p, share)| share.live_bytes(bounds.get(p)) > 0)
             })
         };
         if is_settled {
@@ -130,6 +131,7 @@ fn run(seed: u64) {
                 store.trim(partition, Some(Offset(log.start)));
             }
             1 => settle(&store),
+            4 => tidy(&store),
             2 if random.bool() => {
                 if random.bool() {
                     store.close(Vec::new()).unwrap();
@@ -161,6 +163,8 @@ fn run(seed: u64) {
             }
         }
     }
+    compare(&store, &mut random, &logs);
+    tidy(&store);
     compare(&store, &mut random, &logs);
     settle(&store);
     compare(&store, &mut random, &logs);

@@ -21,8 +21,26 @@ pub(in crate::store::local) struct Placement {
 #[derive(Debug)]
 pub(in crate::store::local) struct Encoded {
     pub(in crate::store::local) bytes: Bytes,
-    /// Each with its position in the group.
-    pub(in crate::store::local) extents: Vec<(PartitionId, u64, Extent)>,
+    pub(in crate::store::local) extents: Vec<EncodedExtent>,
+}
+
+/// An extent in an encoded group.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store::local) struct EncodedExtent {
+    pub(in crate::store::local) partition: PartitionId,
+    /// Position in the group.
+    pub(in crate::store::local) at: u64,
+    pub(in crate::store::local) extent: Extent,
+    pub(in crate::store::local) is_copy: bool,
+}
+
+/// An extent of an older segment, to be appended again as it is.
+#[derive(Debug)]
+pub(in crate::store::local) struct ExtentCopy {
+    pub(in crate::store::local) partition: PartitionId,
+    pub(in crate::store::local) extent: Extent,
+    /// Its batches, stamped.
+    pub(in crate::store::local) batches: Vec<Bytes>,
 }
 
 /// What goes into a group.
@@ -30,6 +48,7 @@ pub(in crate::store::local) struct Encoded {
 pub(in crate::store::local) struct Encoder<'a> {
     pub(in crate::store::local) kind: GroupKind,
     pub(in crate::store::local) batches: &'a [StampedBatch],
+    pub(in crate::store::local) copies: &'a [ExtentCopy],
     pub(in crate::store::local) rows: &'a [Row],
     pub(in crate::store::local) trims: &'a [(PartitionId, Option<Offset>)],
     pub(in crate::store::local) state: Option<&'a StoreState>,
@@ -45,9 +64,12 @@ impl Encoder<'_> {
         let bytes = self.group_bytes(&runs)?;
         let mut buffer = BytesMut::with_capacity(bytes);
         buffer.put_bytes(0, GROUP_HEADER_BYTES);
-        let mut extents = Vec::with_capacity(runs.len());
+        let mut extents = Vec::with_capacity(runs.len() + self.copies.len());
         for run in &runs {
             put_extent(&mut buffer, run, &mut extents).map_err(|_| CommitError::Stopped)?;
+        }
+        for copy in self.copies {
+            put_copy(&mut buffer, copy, &mut extents);
         }
         for row in self.rows {
             put_row(&mut buffer, row);
@@ -58,7 +80,7 @@ impl Encoder<'_> {
         if let Some(state) = self.state {
             put_state(&mut buffer, state);
         }
-        let entries = runs.len() + self.rows.len() + self.trims.len();
+        let entries = extents.len() + self.rows.len() + self.trims.len();
         self.put_header(&mut buffer, at, entries + usize::from(self.state.is_some()));
         let bytes = buffer.freeze();
         Ok(Encoded { bytes, extents })
@@ -92,6 +114,9 @@ impl Encoder<'_> {
         for run in runs {
             let batches: usize = run.iter().map(|b| b.batch.bytes().len()).sum();
             bytes += padded(EXTENT_HEADER + batches);
+        }
+        for copy in self.copies {
+            bytes += padded(EXTENT_HEADER + super::super::length(copy.extent.bytes));
         }
         for row in self.rows {
             let max = usize::from(u16::MAX);
@@ -147,7 +172,7 @@ fn pad(buffer: &mut BytesMut) {
 fn put_extent(
     buffer: &mut BytesMut,
     run: &[&StampedBatch],
-    extents: &mut Vec<(PartitionId, u64, Extent)>,
+    extents: &mut Vec<EncodedExtent>,
 ) -> Result<(), BatchError> {
     let Some(first) = run.first() else {
         return Ok(());
@@ -160,15 +185,8 @@ fn put_extent(
         max_timestamp_ms: i64::MIN,
         append_time_ms: i64::MIN,
     };
-    buffer.put_u8(1);
-    buffer.put_u8(0);
-    buffer.put_u16_le(0);
-    buffer.put_u32_le(partition.topic.0);
-    buffer.put_u32_le(partition.partition.0);
-    buffer.put_u32_le(u32_of(run.len()));
-    buffer.put_u32_le(extent.bytes);
-    buffer.put_u32_le(0);
-    let position = buffer.len() as u64;
+    put_extent_header(buffer, partition, (run.len(), extent.bytes), false);
+    let at = buffer.len() as u64;
     for stamped in run {
         let header = stamped.batch.header();
         let from = buffer.len();
@@ -181,8 +199,45 @@ fn put_extent(
         extent.append_time_ms = extent.append_time_ms.max(stamped.stamp.append_time_ms);
     }
     pad(buffer);
-    extents.push((partition, position, extent));
+    extents.push(EncodedExtent {
+        partition,
+        at,
+        extent,
+        is_copy: false,
+    });
     Ok(())
+}
+
+fn put_copy(buffer: &mut BytesMut, copy: &ExtentCopy, extents: &mut Vec<EncodedExtent>) {
+    let counts = (copy.batches.len(), copy.extent.bytes);
+    put_extent_header(buffer, copy.partition, counts, true);
+    let at = buffer.len() as u64;
+    for batch in &copy.batches {
+        buffer.put_slice(batch);
+    }
+    pad(buffer);
+    extents.push(EncodedExtent {
+        partition: copy.partition,
+        at,
+        extent: copy.extent,
+        is_copy: true,
+    });
+}
+
+fn put_extent_header(
+    buffer: &mut BytesMut,
+    partition: PartitionId,
+    (batches, bytes): (usize, u32),
+    is_copy: bool,
+) {
+    buffer.put_u8(1);
+    buffer.put_u8(u8::from(is_copy));
+    buffer.put_u16_le(0);
+    buffer.put_u32_le(partition.topic.0);
+    buffer.put_u32_le(partition.partition.0);
+    buffer.put_u32_le(u32_of(batches));
+    buffer.put_u32_le(bytes);
+    buffer.put_u32_le(0);
 }
 
 fn put_row(buffer: &mut BytesMut, row: &Row) {

@@ -1,0 +1,63 @@
+//! What is appended without anybody asking: copies of old records, and marks of an idle journal.
+
+use super::Appender;
+use crate::store::local::Shared;
+use crate::store::local::journal::group::ExtentCopy;
+use crate::store::{CommitError, CommitGroup};
+
+/// What was seen of the journal's end when it was last tidied.
+#[derive(Debug, Default)]
+pub(super) struct Idle {
+    /// Sequence of the next group then.
+    seen: Option<u64>,
+    /// Sequence of the group after the last mark.
+    marked: Option<u64>,
+}
+
+impl Appender {
+    /// Appends the copies that were gathered, or else, when nothing was appended since the last
+    /// call, an idle mark. Both are durable when this returns.
+    pub(in crate::store::local) fn tidy(&mut self, shared: &Shared) -> Result<(), CommitError> {
+        if self.is_stopped || self.active.is_none() {
+            return Ok(());
+        }
+        let copies = shared.forward.take(shared);
+        if copies.is_empty() {
+            return self.mark_idle(shared);
+        }
+        if !self.has_room(shared, &copies) {
+            // They are gathered again later.
+            return Ok(());
+        }
+        self.append_with_trims(shared, &CommitGroup::default(), &copies)?;
+        self.sync(shared)
+    }
+
+    /// Copies go into blocks that the segment already occupies, also on a full device: they are
+    /// how its space comes back.
+    fn has_room(&mut self, shared: &Shared, copies: &[ExtentCopy]) -> bool {
+        let bytes = |copy: &ExtentCopy| u64::from(copy.extent.bytes) + 64;
+        let need: u64 = copies.iter().map(bytes).sum();
+        let room = self
+            .active
+            .as_ref()
+            .map_or(0, |active| active.file_bytes.saturating_sub(active.end));
+        need < room || self.space.admit(shared, true).is_ok()
+    }
+
+    /// An empty group behind the last one. It says that everything before it was durable, so that
+    /// rot in the last group is never taken for a torn tail.
+    fn mark_idle(&mut self, shared: &Shared) -> Result<(), CommitError> {
+        let next = Some(self.next_seq);
+        let is_busy = self.idle.seen != next || !self.pending.is_empty();
+        self.idle.seen = next;
+        if is_busy || self.idle.marked == next || self.check_room(shared, false).is_err() {
+            return Ok(());
+        }
+        self.append_with_trims(shared, &CommitGroup::default(), &[])?;
+        self.sync(shared)?;
+        self.idle.seen = Some(self.next_seq);
+        self.idle.marked = Some(self.next_seq);
+        Ok(())
+    }
+}
