@@ -45,7 +45,13 @@ impl LocalStore {
             mut survey,
             report: index_report,
         } = indexes::survey_with_index(&config, &folder, &segments, clean.as_ref())?;
-        let replayed = replay(&segments, &survey.infos, survey.newest_snapshot, replay_to)?;
+        let replayed = replay(
+            &segments,
+            &survey.infos,
+            survey.newest_snapshot,
+            clean.as_ref().map(|clean| &clean.state),
+            replay_to,
+        )?;
         let torn_tail = match clean {
             None => cut_torn_tail(&segments, &survey)?,
             Some(_) => None,
