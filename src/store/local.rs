@@ -10,11 +10,13 @@ mod cache;
 mod config;
 mod identity;
 mod index;
+mod inspect;
 mod journal;
 mod keeper;
 mod open;
 mod read;
 mod recovery;
+mod rescue;
 mod segments;
 #[cfg(test)]
 mod tests;
@@ -38,6 +40,8 @@ use super::{
     CommitError, CommitGroup, CommitSeq, Damage, Extent, Lookup, ReadError, Row, Store, Usage,
 };
 use crate::io::{Disk, DiskLock};
+pub use self::inspect::{Finding, FindingKind, IndexVerdict, Inspection, OnRead};
+pub use self::rescue::{Rescue, RescueError};
 pub use config::{IndexReport, LocalConfig, OpenError, RecoveryReport, TornTail};
 
 /// A [`Store`] in a folder. The folder's lock is released when the last reference is dropped.

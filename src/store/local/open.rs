@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use self::folder::Folder;
 use self::indexes::Indexed;
+pub(super) use self::folder::{IDENTITY, JOURNAL, LOCK, clean_path, list_journal};
 use super::append::{Active, Appender, JournalEnd};
 use super::cache::TailCache;
 use super::identity::CleanMarker;
@@ -259,7 +260,7 @@ pub(super) fn write_clean_marker(shared: &Shared, end: JournalEnd) {
         indexed: if is_checked { indexed } else { Vec::new() },
         state: shared.state(),
     };
-    let path = folder::clean_path(&shared.config);
+    let path = clean_path(&shared.config);
     match marker.write(shared.disk.as_ref(), &path) {
         Ok(()) => tracing::info!(segments = infos, "closed the journal"),
         Err(error) => tracing::warn!(

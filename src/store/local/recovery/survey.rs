@@ -32,6 +32,25 @@ pub(in crate::store::local) struct Survey {
     /// What the scan of the last segment ended with; `None` when it is sealed or there is none.
     pub(in crate::store::local) open_tail: Option<Tail>,
     pub(in crate::store::local) rows_damaged: u64,
+    pub(in crate::store::local) flaws: Vec<Flaw>,
+}
+
+/// A place in the journal that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store::local) struct Flaw {
+    pub(in crate::store::local) segment: u64,
+    pub(in crate::store::local) position: u64,
+    pub(in crate::store::local) kind: FlawKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store::local) enum FlawKind {
+    /// Bytes that were durable groups once.
+    Rot { bytes: u64 },
+    /// A batch in them whose stamp is right and whose body is not.
+    Batch(Damage),
+    /// A whole group holds an entry that cannot be read.
+    Entry,
 }
 
 /// Why the first pass did not finish.
@@ -57,6 +76,8 @@ pub(in crate::store::local) struct Given<'a> {
     pub(in crate::store::local) tree: Option<&'a TreeIndex>,
     /// Segments whose extents are in `tree`.
     pub(in crate::store::local) indexed: &'a HashSet<u64>,
+    /// Take sealed segments from their footers. Otherwise every group is read and checked.
+    pub(in crate::store::local) trusts_footers: bool,
 }
 
 /// One segment's header block.
@@ -80,6 +101,7 @@ pub(in crate::store::local) fn survey(
             next_seq: 0,
             open_tail: None,
             rows_damaged: 0,
+            flaws: Vec::new(),
         },
         ends: Ends::new(),
     };
@@ -149,7 +171,8 @@ impl Pass<'_> {
         let file = self.given.segments.handle(number)?;
         let file = file.as_ref();
         let head = read_head(self.given, number, file)?;
-        if let Some(seal) = head.seal
+        if self.given.trusts_footers
+            && let Some(seal) = head.seal
             && self.sealed(number, file, seal)?
         {
             self.found.open_tail = None;
@@ -304,6 +327,7 @@ impl Pass<'_> {
                     position,
                     "a commit group has an entry of unknown kind"
                 );
+                self.note_flaw(segment, position + at as u64, FlawKind::Entry);
                 return;
             };
             match entry {
@@ -342,6 +366,7 @@ impl Pass<'_> {
                 position,
                 "an extent holds something else than batches"
             );
+            self.note_flaw(segment, position, FlawKind::Entry);
             return;
         };
         if !is_copy {
@@ -356,6 +381,14 @@ impl Pass<'_> {
         self.found.memory.insert(partition, place);
     }
 
+    fn note_flaw(&mut self, segment: u64, position: u64, kind: FlawKind) {
+        self.found.flaws.push(Flaw {
+            segment,
+            position,
+            kind,
+        });
+    }
+
     fn on_rot(&mut self, segment: u64, position: u64, bytes: &Bytes, is_bounded: bool) {
         tracing::error!(
             segment,
@@ -364,6 +397,8 @@ impl Pass<'_> {
             "the journal is damaged here, keeping what proves itself"
         );
         self.found.rows_damaged += 1;
+        let bytes_lost = bytes.len() as u64;
+        self.note_flaw(segment, position, FlawKind::Rot { bytes: bytes_lost });
         salvage(bytes, &mut |at, piece| match piece {
             Piece::Batch(partition, batch) => {
                 let (base, end) = (batch.header.base_offset, batch.header.end_offset());
@@ -371,6 +406,9 @@ impl Pass<'_> {
                     return;
                 }
                 let Some(whole) = &batch.bytes else {
+                    let range = base..end;
+                    let damage = Damage { partition, range };
+                    self.note_flaw(segment, position + at as u64, FlawKind::Batch(damage));
                     if is_bounded {
                         self.ends.note_lost(partition, base, end);
                     }
