@@ -38,11 +38,7 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), IoError> {
     for entry in fs::read_dir(from).map_err(at("list", from))? {
         let entry = entry.map_err(at("list", from))?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
-        if entry
-            .file_type()
-            .map_err(at("look at", &source))?
-            .is_dir()
-        {
+        if entry.file_type().map_err(at("look at", &source))?.is_dir() {
             copy_tree(&source, &target)?;
         } else {
             fs::copy(&source, &target).map_err(at("copy", &source))?;

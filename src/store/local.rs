@@ -33,15 +33,15 @@ use self::append::Appender;
 use self::cache::TailCache;
 use self::identity::Identity;
 use self::index::Index;
+pub use self::inspect::{Finding, FindingKind, IndexVerdict, Inspection, OnRead};
 use self::journal::state::{Bounds, StoreState};
 use self::keeper::Signal;
+pub use self::rescue::{Rescue, RescueError};
 use self::segments::Segments;
 use super::{
     CommitError, CommitGroup, CommitSeq, Damage, Extent, Lookup, ReadError, Row, Store, Usage,
 };
 use crate::io::{Disk, DiskLock};
-pub use self::inspect::{Finding, FindingKind, IndexVerdict, Inspection, OnRead};
-pub use self::rescue::{Rescue, RescueError};
 pub use config::{IndexReport, LocalConfig, OpenError, RecoveryReport, TornTail};
 
 /// A [`Store`] in a folder. The folder's lock is released when the last reference is dropped.

@@ -102,6 +102,11 @@ impl State {
         self.partitions.iter().map(|(id, state)| (*id, state))
     }
 
+    /// A partition, when anything is known of it.
+    pub fn partition(&self, id: PartitionId) -> Option<&PartitionState> {
+        self.partitions.get(&id)
+    }
+
     /// Committed offsets, as recovered.
     pub const fn recovered_offsets(&self) -> &Offsets {
         &self.recovered_offsets

@@ -14,7 +14,7 @@ mod records;
 mod segments;
 mod tree;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ pub struct Inspection {
     clean: Option<CleanMarker>,
     infos: BTreeMap<u64, SegmentInfo>,
     memory: MemoryIndex,
-    bounds: BTreeMap<PartitionId, Bounds>,
+    bounds: HashMap<PartitionId, Bounds>,
     flaws: Vec<Flaw>,
     missing: Vec<u64>,
     findings: Vec<Finding>,
@@ -121,7 +121,7 @@ impl Inspection {
             clean,
             infos: found.infos,
             memory: found.memory,
-            bounds: replayed.bounds.into_iter().collect(),
+            bounds: replayed.bounds,
             flaws: found.flaws,
             missing,
             findings,
@@ -159,10 +159,10 @@ impl Inspection {
         self.infos.len()
     }
 
-    /// Partitions that the journal knows, each with its log start and end.
-    pub fn partitions(&self) -> impl Iterator<Item = (PartitionId, Offset, Offset)> {
-        let bounds = self.bounds.iter();
-        bounds.map(|(partition, bounds)| (*partition, bounds.start, bounds.end))
+    /// Log start and end of a partition, as the journal has them.
+    pub fn bounds(&self, partition: PartitionId) -> Option<(Offset, Offset)> {
+        let bounds = self.bounds.get(&partition)?;
+        Some((bounds.start, bounds.end))
     }
 
     fn check_journal(&mut self) -> Result<(), OpenError> {

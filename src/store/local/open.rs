@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use self::folder::Folder;
-use self::indexes::Indexed;
 pub(super) use self::folder::{IDENTITY, JOURNAL, LOCK, clean_path, list_journal};
+use self::indexes::Indexed;
 use super::append::{Active, Appender, JournalEnd};
 use super::cache::TailCache;
 use super::identity::CleanMarker;

@@ -135,10 +135,11 @@ impl Rescue {
         Ok(self.store.durable(seq)?)
     }
 
-    /// Makes the folder complete. `bounds` are the log start and end of every partition: with an
+    /// Makes the folder complete, with all rows as they shall be. `bounds` are the log start and end of every partition: with an
     /// end beyond its last batch, the offsets up to it are taken and lost.
     pub fn finish(
         mut self,
+        rows: Vec<Row>,
         bounds: &[(PartitionId, Offset, Offset)],
     ) -> Result<(), RescueError> {
         self.flush()?;
@@ -149,7 +150,7 @@ impl Rescue {
                 known.insert(*partition, Bounds { start, end });
             }
         }
-        self.store.close(std::mem::take(&mut self.rows))?;
+        self.store.close(rows)?;
         // ORDER: the name that makes it a data folder comes after everything in it is durable.
         let (incomplete, complete) = &self.names;
         self.disk.rename(incomplete, complete)?;

@@ -24,10 +24,7 @@ pub(super) fn torn_tail(clean: Option<&CleanMarker>, found: &Survey) -> Option<T
 }
 
 /// Segments that were live at the last clean stop and are not there.
-pub(super) fn missing(
-    clean: Option<&CleanMarker>,
-    infos: &BTreeMap<u64, SegmentInfo>,
-) -> Vec<u64> {
+pub(super) fn missing(clean: Option<&CleanMarker>, infos: &BTreeMap<u64, SegmentInfo>) -> Vec<u64> {
     let listed = clean.map_or(&[][..], |clean| &clean.state.segments);
     let missing = listed.iter().filter(|number| !infos.contains_key(number));
     missing.copied().collect()

@@ -134,9 +134,7 @@ impl Inspection {
         });
         if let Some(flaw) = flaw {
             let path = self.segments.path(flaw.segment);
-            return self
-                .finding(&path, FindingKind::Records)
-                .at(flaw.position);
+            return self.finding(&path, FindingKind::Records).at(flaw.position);
         }
         let known = self.missing.iter().copied().find(|n| between(*n, 0));
         let last = after.map_or_else(|| self.last_segment() + 1, |place| place.segment);

@@ -68,7 +68,11 @@ impl Inspection {
         };
         let mut held = BTreeMap::new();
         // Of two extents with the same base offset the one in the later segment counts.
-        for segment in self.infos.keys().filter(|segment| indexed.contains(segment)) {
+        for segment in self
+            .infos
+            .keys()
+            .filter(|segment| indexed.contains(segment))
+        {
             for (partition, place) in self.memory.of_segment(*segment) {
                 held.insert((partition, place.extent.base_offset), place);
             }
