@@ -27,9 +27,11 @@ mod output;
 mod positions;
 mod progress;
 mod publish;
+mod salvage;
 mod serve;
 mod subscribe;
 mod topic;
+mod verify;
 
 use failure::{CliError, Exit};
 
@@ -90,6 +92,10 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Print the configuration that `falcon serve` would use, or check it.
     Config(config::ConfigArgs),
+    /// Read a data folder through, without a broker, and name everything that is damaged.
+    Verify(verify::VerifyArgs),
+    /// Copy what is readable of a damaged data folder into a fresh one, at the same offsets.
+    Salvage(salvage::SalvageArgs),
     /// List the error codes and what to do about each.
     Errors(errors::ErrorsArgs),
     /// Print shell completions.
@@ -129,29 +135,42 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Config(args) => return config::run(&args, global.json),
         Command::Errors(args) => return errors::run(&args, global.json),
         Command::Completions(args) => return completions::run(&args),
+        Command::Verify(args) => {
+            start_log(global.verbose, "off")?;
+            let is_json = global.json;
+            return block_on(offline(move || verify::run(&args, is_json)));
+        }
+        Command::Salvage(args) => {
+            start_log(global.verbose, "off")?;
+            let is_json = global.json;
+            return block_on(offline(move || salvage::run(&args, is_json)));
+        }
         Command::Topic(_)
         | Command::Publish(_)
         | Command::Subscribe(_)
         | Command::Offsets(_)
         | Command::Demo(_) => {}
     }
-    start_log(global.verbose)?;
+    start_log(global.verbose, "error")?;
     match cli.command {
         Command::Topic(command) => block_on(interruptible(topic::run(command, global))),
         Command::Publish(args) => block_on(interruptible(publish::run(args, global))),
         Command::Subscribe(args) => block_on(interruptible(subscribe::run(args, global))),
         Command::Offsets(command) => block_on(interruptible(offsets::run(command, global))),
         Command::Demo(args) => block_on(interruptible(demo::run(args, global))),
-        Command::Serve(_) | Command::Config(_) | Command::Errors(_) | Command::Completions(_) => {
-            Ok(())
-        }
+        Command::Serve(_)
+        | Command::Config(_)
+        | Command::Errors(_)
+        | Command::Completions(_)
+        | Command::Verify(_)
+        | Command::Salvage(_) => Ok(()),
     }
 }
 
 /// A command says what went wrong by itself, in one line; `-v` shows what the client logs.
-fn start_log(verbose: u8) -> Result<(), CliError> {
+fn start_log(verbose: u8, least: &str) -> Result<(), CliError> {
     let level = match verbose {
-        0 => "error",
+        0 => least,
         1 => "info",
         2 => "debug",
         _ => "trace",
@@ -175,10 +194,23 @@ fn block_on(command: impl Future<Output = Result<(), CliError>>) -> Result<(), C
     result
 }
 
-/// Ends a command at Ctrl-C; what it printed so far is complete lines.
-async fn interruptible(
-    command: impl Future<Output = Result<(), CliError>>,
+/// Work on files, which blocks; it ends with the process at Ctrl-C.
+async fn offline(
+    work: impl FnOnce() -> Result<(), CliError> + Send + 'static,
 ) -> Result<(), CliError> {
+    let working = tokio::task::spawn_blocking(work);
+    let joined = interruptible(async {
+        working
+            .await
+            .map_err(|error| CliError::failed("work", &error, "report this as a bug"))
+    });
+    joined.await?
+}
+
+/// Ends a command at Ctrl-C; what it printed so far is complete lines.
+async fn interruptible<T>(
+    command: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
     // CANCEL SAFETY: the command is dropped for good, and `ctrl_c` keeps no state.
     tokio::select! {
         result = command => result,
@@ -219,6 +251,8 @@ mod tests {
             "offsets delete GROUP --topic TOPIC",
             "demo --keep",
             "config --check --config falcon.toml",
+            "verify --data-dir DIR --json",
+            "salvage --data-dir DIR --out DIR",
             "errors --markdown",
             "completions bash",
         ] {

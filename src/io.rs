@@ -3,10 +3,12 @@
 //! Owns every call that touches a device: [`Disk`] for names, [`DiskFile`] for bytes. Promises that
 //! reads and writes are positioned and whole, that an error names its operation and path, and that
 //! nothing is durable before [`DiskFile::sync_data`] (bytes, length) or [`Disk::sync_dir`] (names)
-//! returned. [`RealDisk`] is the operating system; [`SimDisk`] is memory that loses power on demand.
+//! returned. [`RealDisk`] is the operating system, [`ReadOnlyDisk`] the same for looking only;
+//! [`SimDisk`] is memory that loses power on demand.
 //!
 //! Must not know: what the bytes mean, tokio, sockets.
 
+mod read_only;
 mod real;
 mod sim;
 #[cfg(test)]
@@ -19,6 +21,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+pub use read_only::ReadOnlyDisk;
 pub use real::RealDisk;
 pub use sim::{SimDisk, SimFault};
 

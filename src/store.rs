@@ -213,6 +213,9 @@ pub trait Replay {
     /// A batch was appended. A base offset beyond the end so far means the records between are
     /// damaged.
     fn batch(&mut self, partition: PartitionId, header: &BatchHeader);
+    /// Last of all, for a partition that was known to end further on than its last batch: the
+    /// records up to `end` are lost, and their offsets stay taken.
+    fn end(&mut self, partition: PartitionId, end: Offset);
 }
 
 /// A durable home for partitioned logs and small tables.

@@ -25,6 +25,26 @@ impl RealDisk {
             _ => Ok(()),
         }
     }
+
+    /// Copies a folder with all that is in it to a place that does not exist yet. The copy is not
+    /// synced.
+    pub fn copy_tree(&self, from: &Path, to: &Path) -> Result<(), IoError> {
+        copy_tree(from, to)
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) -> Result<(), IoError> {
+    fs::create_dir(to).map_err(at("create folder", to))?;
+    for entry in fs::read_dir(from).map_err(at("list", from))? {
+        let entry = entry.map_err(at("list", from))?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type().map_err(at("look at", &source))?.is_dir() {
+            copy_tree(&source, &target)?;
+        } else {
+            fs::copy(&source, &target).map_err(at("copy", &source))?;
+        }
+    }
+    Ok(())
 }
 
 #[derive(Debug)]

@@ -11,11 +11,13 @@ mod config;
 mod forward;
 mod identity;
 mod index;
+mod inspect;
 mod journal;
 mod keeper;
 mod open;
 mod read;
 mod recovery;
+mod rescue;
 mod segments;
 #[cfg(test)]
 mod tests;
@@ -33,8 +35,10 @@ use self::cache::TailCache;
 use self::forward::Forward;
 use self::identity::Identity;
 use self::index::Index;
+pub use self::inspect::{Finding, FindingKind, IndexVerdict, Inspection, OnRead};
 use self::journal::state::{Bounds, StoreState};
 use self::keeper::Signal;
+pub use self::rescue::{Rescue, RescueError};
 use self::segments::Segments;
 use super::{
     CommitError, CommitGroup, CommitSeq, Damage, Extent, Lookup, ReadError, Row, Store, Usage,

@@ -96,7 +96,7 @@ impl Command {
     pub(super) fn row_bytes(&self) -> usize {
         const ROW_BYTES: usize = 64;
         match self {
-            Self::Publish(_) | Self::ExpireProducers(_) => 0,
+            Self::Publish(_) | Self::ExpireProducers(_) | Self::Tidy(_) => 0,
             Self::CreateTopic(name, ..) | Self::DeleteTopic(name, _) => name.len() + ROW_BYTES,
             Self::AlterTopic(change, _) => change.name.len() + ROW_BYTES,
             Self::InitProducer(name, _) => name.as_ref().map_or(0, String::len) + ROW_BYTES,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use falcon_protocol::wire::{WireError, expect_end, read_u32, read_u64};
-use falcon_protocol::{BatchHeader, PartitionId, ProducerId};
+use falcon_protocol::{BatchHeader, Offset, PartitionId, ProducerId};
 use tracing::error;
 
 use super::state::{NEXT_PRODUCER_ID, NEXT_TOPIC_ID, NamedPublisher, State};
@@ -33,6 +33,13 @@ impl Replay for State {
     fn batch(&mut self, partition: PartitionId, header: &BatchHeader) {
         // Batches of a topic deleted later are replayed too; the deletion takes them away again.
         self.partitions.entry(partition).or_default().append(header);
+    }
+
+    fn end(&mut self, partition: PartitionId, end: Offset) {
+        if self.catalog.by_id(partition.topic).is_some() {
+            let state = self.partitions.entry(partition).or_default();
+            state.log_end = state.log_end.max(end);
+        }
     }
 }
 

@@ -97,6 +97,34 @@ impl State {
         }
     }
 
+    /// Topics, as recovered.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Partitions that are known, of live topics or not.
+    pub fn partitions(&self) -> impl Iterator<Item = (PartitionId, &PartitionState)> {
+        self.partitions.iter().map(|(id, state)| (*id, state))
+    }
+
+    /// A partition, when anything is known of it.
+    pub fn partition(&self, id: PartitionId) -> Option<&PartitionState> {
+        self.partitions.get(&id)
+    }
+
+    /// Committed offsets, as recovered.
+    pub const fn recovered_offsets(&self) -> &Offsets {
+        &self.recovered_offsets
+    }
+
+    /// Corrects how many bytes a partition keeps, so that retention by size lets nothing go for
+    /// records that are lost.
+    pub fn set_bytes(&mut self, id: PartitionId, bytes: u64) {
+        if let Some(state) = self.partitions.get_mut(&id) {
+            state.bytes = bytes;
+        }
+    }
+
     /// Bounds of every live partition, for the store to tell dead segments.
     pub fn live_partitions(&self) -> Vec<(PartitionId, Offset)> {
         let ids = self

@@ -63,26 +63,36 @@ impl Identity {
 
     /// Reads IDENTITY; `None` when there is none.
     pub(super) fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Self>, OpenError> {
+        let Some(slots) = Self::slots(disk, path)? else {
+            return Ok(None);
+        };
+        let newest = slots.into_iter().flatten().max_by_key(|slot| slot.epoch);
+        newest.map(Some).ok_or_else(|| OpenError::IdentityDamaged {
+            path: path.to_path_buf(),
+        })
+    }
+
+    /// The slots of IDENTITY, damaged ones as `None`; `None` when there is no such file.
+    pub(super) fn slots(
+        disk: &dyn Disk,
+        path: &Path,
+    ) -> Result<Option<[Option<Self>; SLOTS_AT.len()]>, OpenError> {
         let Some(bytes) = read_small(disk, path, 1024)? else {
             return Ok(None);
         };
-        let mut newest: Option<Self> = None;
-        for at in SLOTS_AT {
-            let slot = bytes.get(usize::try_from(at).unwrap_or(0)..);
-            let Some((format, identity)) = slot.and_then(Self::decode) else {
+        let mut slots = [None; SLOTS_AT.len()];
+        for (slot, at) in slots.iter_mut().zip(SLOTS_AT) {
+            let stored = bytes.get(usize::try_from(at).unwrap_or(0)..);
+            let Some((format, identity)) = stored.and_then(Self::decode) else {
                 continue;
             };
             if format > FORMAT {
                 let path = path.to_path_buf();
                 return Err(OpenError::NewerFormat { path, format });
             }
-            if newest.is_none_or(|newest| identity.epoch > newest.epoch) {
-                newest = Some(identity);
-            }
+            *slot = Some(identity);
         }
-        newest.map(Some).ok_or_else(|| OpenError::IdentityDamaged {
-            path: path.to_path_buf(),
-        })
+        Ok(Some(slots))
     }
 
     /// Creates IDENTITY.

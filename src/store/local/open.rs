@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use self::folder::Folder;
+pub(super) use self::folder::{IDENTITY, JOURNAL, LOCK, clean_path, list_journal};
 use self::indexes::Indexed;
 use super::append::{Active, Appender, JournalEnd};
 use super::cache::TailCache;
@@ -46,7 +47,13 @@ impl LocalStore {
             mut survey,
             report: index_report,
         } = indexes::survey_with_index(&config, &folder, &segments, clean.as_ref())?;
-        let replayed = replay(&segments, &survey.infos, survey.newest_snapshot, replay_to)?;
+        let replayed = replay(
+            &segments,
+            &survey.infos,
+            survey.newest_snapshot,
+            clean.as_ref().map(|clean| &clean.state),
+            replay_to,
+        )?;
         let torn_tail = match clean {
             None => cut_torn_tail(&segments, &survey)?,
             Some(_) => None,
@@ -269,7 +276,7 @@ pub(super) fn write_clean_marker(shared: &Shared, end: JournalEnd) {
         indexed: if is_checked { indexed } else { Vec::new() },
         state: shared.state(),
     };
-    let path = folder::clean_path(&shared.config);
+    let path = clean_path(&shared.config);
     match marker.write(shared.disk.as_ref(), &path) {
         Ok(()) => tracing::info!(segments = infos, "closed the journal"),
         Err(error) => tracing::warn!(

@@ -12,4 +12,4 @@ mod survey;
 
 pub(super) use footers::read_footer;
 pub(super) use replay::{Replayed, replay};
-pub(super) use survey::{Given, Survey, SurveyError, survey};
+pub(super) use survey::{Flaw, FlawKind, Given, Survey, SurveyError, survey};

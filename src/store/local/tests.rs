@@ -42,6 +42,10 @@ impl Replay for Tables {
     fn batch(&mut self, partition: PartitionId, header: &BatchHeader) {
         self.ends.insert(partition, header.end_offset().0);
     }
+
+    fn end(&mut self, partition: PartitionId, end: Offset) {
+        self.ends.insert(partition, end.0);
+    }
 }
 
 impl Tables {

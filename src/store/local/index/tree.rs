@@ -264,6 +264,19 @@ impl TreeIndex {
         Ok(())
     }
 
+    /// Every row, in order of partition and offset; `None` when its value cannot be one.
+    pub(in crate::store::local) fn places(
+        &self,
+    ) -> impl Iterator<Item = Result<(PartitionId, Option<Place>)>> {
+        self.extents.iter().map(|row| {
+            let (key, value) = row?;
+            let mut from = key.as_ref();
+            let topic = from.try_get_u32().unwrap_or(0);
+            let partition = PartitionId::new(topic, from.try_get_u32().unwrap_or(0));
+            Ok((partition, decode_place(partition, &key, &value)))
+        })
+    }
+
     /// The token of the last checkpoint.
     pub(in crate::store::local) fn token(&self) -> Option<u64> {
         let value = self.meta.get(TOKEN).ok()??;

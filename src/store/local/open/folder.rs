@@ -8,10 +8,10 @@ use super::{LocalConfig, OpenError, Segments, Shared};
 use crate::io::{Disk, DiskLock, IoError};
 use crate::store::CommitError;
 
-const LOCK: &str = "LOCK";
-const IDENTITY: &str = "IDENTITY";
+pub(in crate::store::local) const LOCK: &str = "LOCK";
+pub(in crate::store::local) const IDENTITY: &str = "IDENTITY";
 const CLEAN: &str = "CLEAN";
-const JOURNAL: &str = "journal";
+pub(in crate::store::local) const JOURNAL: &str = "journal";
 /// What a folder may hold besides IDENTITY and still count as empty: a first start that was
 /// interrupted, and what file systems put there themselves.
 const HARMLESS: [&str; 6] = [
@@ -38,7 +38,7 @@ pub(super) struct Folder {
     spares: Vec<String>,
 }
 
-pub(super) fn clean_path(config: &LocalConfig) -> PathBuf {
+pub(in crate::store::local) fn clean_path(config: &LocalConfig) -> PathBuf {
     config.data_dir.join(CLEAN)
 }
 
@@ -125,7 +125,11 @@ impl Folder {
     }
 }
 
-fn list_journal(disk: &dyn Disk, dir: &Path) -> Result<(Vec<u64>, Vec<String>), IoError> {
+/// Numbers of the segments in a folder, sorted, and names of the spares.
+pub(in crate::store::local) fn list_journal(
+    disk: &dyn Disk,
+    dir: &Path,
+) -> Result<(Vec<u64>, Vec<String>), IoError> {
     let mut segments = Vec::new();
     let mut spares = Vec::new();
     for name in disk.list(dir)? {

@@ -35,6 +35,7 @@ pub(super) fn survey_with_index(
         clean,
         tree: tree.as_ref(),
         indexed: &indexed,
+        trusts_footers: true,
     };
     let reason = match survey(given, &folder.segments) {
         Ok(survey) => {

@@ -26,11 +26,12 @@ pub(in crate::store::local) struct Replayed {
 }
 
 /// Replays the journal that `infos` describe. `newest` is the newest whole snapshot known so far;
-/// without one, the fronts of older segments are tried.
+/// without one, the fronts of older segments are tried. `last` is what the clean-stop marker says.
 pub(in crate::store::local) fn replay(
     segments: &Segments,
     infos: &BTreeMap<u64, SegmentInfo>,
     newest: Option<(u64, u64)>,
+    last: Option<&StoreState>,
     to: &mut dyn Replay,
 ) -> Result<Replayed, IoError> {
     let start = match newest {
@@ -67,6 +68,9 @@ pub(in crate::store::local) fn replay(
         position = HEADER_BYTES;
     }
     pass.finish();
+    if let Some(last) = last {
+        pass.note_ends(last);
+    }
     Ok(pass.found)
 }
 
@@ -216,6 +220,18 @@ impl Pass<'_> {
         for (partition, header) in std::mem::take(&mut self.lost) {
             self.raise(partition, header.end_offset());
             self.to.batch(partition, &header);
+        }
+    }
+
+    /// A tail that is lost without a trace took its offsets too: others must never get them.
+    fn note_ends(&mut self, last: &StoreState) {
+        for (partition, bounds) in &last.partitions {
+            let known = self.found.bounds.entry(*partition).or_default();
+            known.start = known.start.max(bounds.start);
+            if known.end < bounds.end {
+                known.end = bounds.end;
+                self.to.end(*partition, bounds.end);
+            }
         }
     }
 }

@@ -30,6 +30,25 @@ pub(in crate::store::local) struct Survey {
     /// What the scan of the last segment ended with; `None` when it is sealed or there is none.
     pub(in crate::store::local) open_tail: Option<Tail>,
     pub(in crate::store::local) rows_damaged: u64,
+    pub(in crate::store::local) flaws: Vec<Flaw>,
+}
+
+/// A place in the journal that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store::local) struct Flaw {
+    pub(in crate::store::local) segment: u64,
+    pub(in crate::store::local) position: u64,
+    pub(in crate::store::local) kind: FlawKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store::local) enum FlawKind {
+    /// Bytes that were durable groups once.
+    Rot { bytes: u64 },
+    /// A batch in them whose stamp is right and whose body is not.
+    Batch(Damage),
+    /// A whole group holds an entry that cannot be read.
+    Entry,
 }
 
 /// Why the first pass did not finish.
@@ -55,6 +74,8 @@ pub(in crate::store::local) struct Given<'a> {
     pub(in crate::store::local) tree: Option<&'a TreeIndex>,
     /// Segments whose extents are in `tree`.
     pub(in crate::store::local) indexed: &'a HashSet<u64>,
+    /// Take sealed segments from their footers. Otherwise every group is read and checked.
+    pub(in crate::store::local) trusts_footers: bool,
 }
 
 /// One segment's header block.
@@ -78,6 +99,7 @@ pub(in crate::store::local) fn survey(
             next_seq: 0,
             open_tail: None,
             rows_damaged: 0,
+            flaws: Vec::new(),
         },
         ends: Ends::new(),
         lost_copies: Vec::new(),
@@ -151,7 +173,8 @@ impl Pass<'_> {
         let file = self.given.segments.handle(number)?;
         let file = file.as_ref();
         let head = read_head(self.given, number, file)?;
-        if let Some(seal) = head.seal
+        if self.given.trusts_footers
+            && let Some(seal) = head.seal
             && self.sealed(number, file, seal)?
         {
             self.found.open_tail = None;

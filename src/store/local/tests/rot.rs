@@ -134,9 +134,12 @@ fn a_tail_lost_after_a_clean_stop_is_rot_and_named() {
     let path = bench.segment_path(1);
     let at = bench.find(&path, b"value-6-a").unwrap();
     bench.disk.open(&path).unwrap().set_len(at).unwrap();
-    let (store, report, _) = bench.open();
+    let (store, report, tables) = bench.open();
     assert!(report.damage.contains(&damage(P, 12, 20)), "{report:?}");
     assert!(report.damage.contains(&damage(Q, 3, 5)), "{report:?}");
+    // The offsets of what was lost are never given to other records.
+    assert_eq!(tables.ends.get(&P), Some(&20));
+    assert_eq!(tables.ends.get(&Q), Some(&5));
     assert_eq!(values(&store, P, 0, 20).unwrap().len(), 12);
     assert!(store.wants_snapshot());
     let seq = store.commit_snapshot(Vec::new()).unwrap();

@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes};
 use falcon_protocol::{BatchHeader, Offset, PartitionId};
 
-use super::Pass;
+use super::{Flaw, FlawKind, Pass};
 use crate::store::local::index::Place;
 use crate::store::local::journal::group::{Entry, GROUP_HEADER_BYTES, GroupHeader, GroupKind};
 use crate::store::local::journal::salvage::{FoundBatch, Piece, salvage};
@@ -39,6 +39,7 @@ impl Pass<'_> {
                     position,
                     "a commit group has an entry of unknown kind"
                 );
+                self.note_flaw(segment, position + at as u64, FlawKind::Entry);
                 return;
             };
             match entry {
@@ -77,6 +78,7 @@ impl Pass<'_> {
                 position,
                 "an extent holds something else than batches"
             );
+            self.note_flaw(segment, position, FlawKind::Entry);
             return;
         };
         if is_copy {
@@ -102,6 +104,8 @@ impl Pass<'_> {
             "the journal is damaged here, keeping what proves itself"
         );
         self.found.rows_damaged += 1;
+        let bytes_lost = bytes.len() as u64;
+        self.note_flaw(segment, position, FlawKind::Rot { bytes: bytes_lost });
         salvage(bytes, &mut |at, piece| match piece {
             Piece::Batch {
                 partition,
@@ -119,6 +123,9 @@ impl Pass<'_> {
                     return;
                 }
                 let Some(whole) = &batch.bytes else {
+                    let range = base..end;
+                    let damage = Damage { partition, range };
+                    self.note_flaw(segment, position + at as u64, FlawKind::Batch(damage));
                     if is_bounded {
                         self.ends.note_lost(partition, base, end);
                     }
@@ -142,6 +149,14 @@ impl Pass<'_> {
 }
 
 impl Pass<'_> {
+    fn note_flaw(&mut self, segment: u64, position: u64, kind: FlawKind) {
+        self.found.flaws.push(Flaw {
+            segment,
+            position,
+            kind,
+        });
+    }
+
     fn on_salvaged_copy(
         &mut self,
         segment: u64,
