@@ -1,0 +1,12 @@
+//! Breaks Falcon as machines break, and judges what clients saw.
+//!
+//! Owns the histories that clients write ([`history`]), the judge of them ([`checker`]), and the two
+//! ways of breaking a broker under load: SIGKILL ([`kill`]) and a device that loses power
+//! ([`power`]). Promises that the judge knows nothing but the histories, and that whatever a run
+//! started, mounted or attached is gone when it ends.
+//!
+//! Must not know: the broker's code. The broker is a program that is started, the client a crate.
+
+pub mod checker;
+pub mod error;
+pub mod history;
