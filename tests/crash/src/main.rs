@@ -8,6 +8,7 @@ use falcon_crash::campaign::{Campaign, Section, Status, describe};
 use falcon_crash::checker::check;
 use falcon_crash::error::CrashError;
 use falcon_crash::kill;
+use falcon_crash::power::{self, FileSystem};
 
 /// Breaks Falcon as machines break, and judges what clients saw.
 #[derive(Debug, Parser)]
@@ -27,6 +28,20 @@ enum Command {
         #[arg(long, default_value_t = 20)]
         cycles: u32,
         /// Removes the end of the journal before each start: losses must be found.
+        #[arg(long)]
+        control: bool,
+    },
+    /// Power cuts under load; needs root, FUSE and loop devices.
+    Power {
+        #[command(flatten)]
+        common: Common,
+        /// Cuts.
+        #[arg(long, default_value_t = 10)]
+        cycles: u32,
+        /// The file system: ext4 or xfs.
+        #[arg(long, value_enum, default_value_t = FileSystem::Ext4)]
+        filesystem: FileSystem,
+        /// Runs the broker without syncs: losses must be found.
         #[arg(long)]
         control: bool,
     },
@@ -77,6 +92,15 @@ fn run(command: Command) -> Result<bool, CrashError> {
             let section = campaign.run(|options| kill::run(options, control));
             common.report(&[section])
         }
+        Command::Power {
+            common,
+            cycles,
+            filesystem,
+            control,
+        } => {
+            let section = common.power(cycles, filesystem, control)?;
+            common.report(&[section])
+        }
         Command::Check { files } => {
             let verdict = check(&files[..])?;
             println!("{verdict:#?}");
@@ -100,6 +124,17 @@ impl Common {
             environment: Vec::new(),
             is_control,
         })
+    }
+
+    fn power(
+        &self,
+        cycles: u32,
+        filesystem: FileSystem,
+        is_control: bool,
+    ) -> Result<Section, CrashError> {
+        let name = format!("power-{}", filesystem.name());
+        let campaign = self.campaign(&name, cycles, is_control)?;
+        Ok(campaign.run(|options| power::run(options, filesystem, is_control)))
     }
 
     fn program(&self) -> Result<PathBuf, CrashError> {

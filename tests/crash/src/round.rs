@@ -1,6 +1,6 @@
 //! One round: a fresh data folder, clients at work, many faults, a full read, a verdict.
 //!
-//! Owns the order of a round. The fault is somebody else's ([`Fault`]). Promises: the seed decides
+//! Owns the order of a round. The fault is somebody else's (`Fault`). Promises: the seed decides
 //! which faults come and when (what clients get done until then it cannot decide); every process of
 //! the round has ended when it returns.
 
