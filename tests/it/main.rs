@@ -9,6 +9,7 @@
 mod admin;
 mod backpressure;
 mod broker;
+mod crash;
 mod flights;
 mod folder;
 mod hostile;

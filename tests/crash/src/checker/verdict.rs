@@ -1,0 +1,117 @@
+//! What the judge found.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::history::Entry;
+
+/// Violations told in words; the others are counted.
+const EXAMPLES_MAX: usize = 20;
+
+/// A broken promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Violation {
+    /// Acknowledged, and not there in the end.
+    Lost,
+    /// There, and never published, or refused.
+    Phantom,
+    /// A value at two offsets, or an offset given twice.
+    Duplicate,
+    /// Values of one publisher in one partition in another order than sent.
+    Reordered,
+    /// Acknowledged or read at another offset than where it is.
+    OffsetMismatch,
+    /// Offsets left out.
+    Gap,
+    /// Given to a subscriber, and not there in the end.
+    ReadBeforeDurable,
+    /// A committed offset went back.
+    CommitRegression,
+}
+
+/// What was judged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Publishes acknowledged.
+    pub acked: u64,
+    /// Publishes refused.
+    pub failed: u64,
+    /// Publishes of unknown outcome.
+    pub unknown: u64,
+    /// Records in the final read.
+    pub stored: u64,
+    /// Records given to subscribers on the way.
+    pub read: u64,
+    /// Offsets stored, or tried.
+    pub commits: u64,
+    /// Offsets asked for.
+    pub fetches: u64,
+}
+
+impl Counts {
+    /// Adds those of another history.
+    pub fn add(&mut self, other: &Self) {
+        self.acked += other.acked;
+        self.failed += other.failed;
+        self.unknown += other.unknown;
+        self.stored += other.stored;
+        self.read += other.read;
+        self.commits += other.commits;
+        self.fetches += other.fetches;
+    }
+}
+
+/// What the judge found in a history.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Verdict {
+    /// What was judged.
+    pub counts: Counts,
+    /// How often each promise was broken.
+    pub violations: BTreeMap<Violation, u64>,
+    /// The first of them in words.
+    pub examples: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether no promise was broken.
+    pub fn is_clean(&self) -> bool {
+        self.violations.is_empty()
+    }
+
+    /// How often a promise was broken.
+    pub fn count(&self, violation: Violation) -> u64 {
+        self.violations.get(&violation).copied().unwrap_or_default()
+    }
+
+    pub(super) fn add(
+        &mut self,
+        violation: Violation,
+        entry: &Entry,
+        why: impl FnOnce() -> String,
+    ) {
+        *self.violations.entry(violation).or_default() += 1;
+        if self.examples.len() < EXAMPLES_MAX {
+            let why = why();
+            self.examples
+                .push(format!("{violation}: {why}; entry: {entry:?}"));
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lost => "lost",
+            Self::Phantom => "phantom",
+            Self::Duplicate => "duplicate",
+            Self::Reordered => "reordered",
+            Self::OffsetMismatch => "offset mismatch",
+            Self::Gap => "gap",
+            Self::ReadBeforeDurable => "read before durable",
+            Self::CommitRegression => "committed offset went back",
+        })
+    }
+}

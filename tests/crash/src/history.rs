@@ -1,0 +1,322 @@
+//! What clients saw, one fixed-size entry for each operation.
+//!
+//! Owns the file format and the clock of histories. Promises: an entry reads back as it was written,
+//! and a file that was cut is refused. Must not know: what a history proves.
+//!
+//! ```text
+//! file:   "FHIS", u32 version 1, then entries of 40 bytes, little-endian
+//! entry:   0  u8 operation        8  u32 publisher     24  u64 invoked, ns
+//!          1  u8 outcome         12  u32 sequence      32  u64 completed, ns
+//!          2  u16 partition      16  u64 offset
+//!          4  u32 actor: the subscriber, or the group
+//! ```
+#![expect(
+    clippy::disallowed_methods,
+    reason = "histories are files of the test, outside the broker and its io door"
+)]
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::error::CrashError;
+
+const MAGIC: &[u8; 8] = b"FHIS\x01\0\0\0";
+/// Size of an entry in a file.
+pub const ENTRY_BYTES: usize = 40;
+/// Stands for "no offset": a publish that was not acknowledged, a group that has none stored.
+pub const NO_OFFSET: u64 = u64::MAX;
+
+/// What a client did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    /// Published a value.
+    Publish,
+    /// Was given a record by a subscription while brokers came and went.
+    Read,
+    /// The same in the full read after everything, in the order of offsets.
+    FinalRead,
+    /// Stored the next offset to read.
+    Commit,
+    /// Asked for the stored offset.
+    Fetch,
+}
+
+/// How it ended for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It happened.
+    Ok,
+    /// It did not happen.
+    Failed,
+    /// It may have happened.
+    Unknown,
+}
+
+/// A value, unlike any other of a run: who sent it, and its number there, from 0 without holes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId {
+    /// The publisher; a publisher that starts anew is another one.
+    pub publisher: u32,
+    /// Place in the order in which it sent.
+    pub sequence: u32,
+}
+
+impl ValueId {
+    /// What a record with bytes that nobody sent is written down as.
+    pub const FOREIGN: Self = Self {
+        publisher: u32::MAX,
+        sequence: u32::MAX,
+    };
+}
+
+/// One operation of one client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// What it did.
+    pub op: Op,
+    /// How that ended.
+    pub outcome: Outcome,
+    /// Where; meaningless for a publish that was not acknowledged.
+    pub partition: u16,
+    /// The subscriber, or the group of a commit or fetch; 0 for a publish.
+    pub actor: u32,
+    /// The value published or read.
+    pub value: ValueId,
+    /// The offset acknowledged, read, stored or found.
+    pub offset: u64,
+    /// When it began, see [`now_ns`].
+    pub invoked_ns: u64,
+    /// When its end was known.
+    pub completed_ns: u64,
+}
+
+/// Nanoseconds of the machine's monotonic clock: the same for all processes.
+pub fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or_default();
+    seconds * 1_000_000_000 + nanoseconds
+}
+
+impl Entry {
+    fn encode(&self) -> [u8; ENTRY_BYTES] {
+        let mut bytes = [0; ENTRY_BYTES];
+        let fields: [&[u8]; 8] = [
+            &[op_byte(self.op), outcome_byte(self.outcome)],
+            &self.partition.to_le_bytes(),
+            &self.actor.to_le_bytes(),
+            &self.value.publisher.to_le_bytes(),
+            &self.value.sequence.to_le_bytes(),
+            &self.offset.to_le_bytes(),
+            &self.invoked_ns.to_le_bytes(),
+            &self.completed_ns.to_le_bytes(),
+        ];
+        let all = fields.into_iter().flatten();
+        for (to, from) in bytes.iter_mut().zip(all) {
+            *to = *from;
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8; ENTRY_BYTES]) -> Option<Self> {
+        let [op, outcome, ..] = *bytes;
+        Some(Self {
+            op: op_of(op)?,
+            outcome: outcome_of(outcome)?,
+            partition: u16::from_le_bytes(part(bytes, 2)),
+            actor: u32::from_le_bytes(part(bytes, 4)),
+            value: ValueId {
+                publisher: u32::from_le_bytes(part(bytes, 8)),
+                sequence: u32::from_le_bytes(part(bytes, 12)),
+            },
+            offset: u64::from_le_bytes(part(bytes, 16)),
+            invoked_ns: u64::from_le_bytes(part(bytes, 24)),
+            completed_ns: u64::from_le_bytes(part(bytes, 32)),
+        })
+    }
+}
+
+fn part<const N: usize>(bytes: &[u8; ENTRY_BYTES], at: usize) -> [u8; N] {
+    let mut part = [0; N];
+    for (to, from) in part.iter_mut().zip(bytes.iter().skip(at)) {
+        *to = *from;
+    }
+    part
+}
+
+const fn op_byte(op: Op) -> u8 {
+    match op {
+        Op::Publish => 1,
+        Op::Read => 2,
+        Op::FinalRead => 3,
+        Op::Commit => 4,
+        Op::Fetch => 5,
+    }
+}
+
+const fn op_of(byte: u8) -> Option<Op> {
+    match byte {
+        1 => Some(Op::Publish),
+        2 => Some(Op::Read),
+        3 => Some(Op::FinalRead),
+        4 => Some(Op::Commit),
+        5 => Some(Op::Fetch),
+        _ => None,
+    }
+}
+
+const fn outcome_byte(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Ok => 1,
+        Outcome::Failed => 2,
+        Outcome::Unknown => 3,
+    }
+}
+
+const fn outcome_of(byte: u8) -> Option<Outcome> {
+    match byte {
+        1 => Some(Outcome::Ok),
+        2 => Some(Outcome::Failed),
+        3 => Some(Outcome::Unknown),
+        _ => None,
+    }
+}
+
+/// Writes a history; what was not [`finish`](Self::finish)ed may be cut.
+#[derive(Debug)]
+pub struct HistoryWriter {
+    file: BufWriter<File>,
+    path: PathBuf,
+}
+
+impl HistoryWriter {
+    /// Begins a file, replacing what is there.
+    pub fn create(path: &Path) -> Result<Self, CrashError> {
+        let file = File::create(path).map_err(CrashError::io("create", path))?;
+        let mut file = BufWriter::new(file);
+        file.write_all(MAGIC)
+            .map_err(CrashError::io("write", path))?;
+        let path = path.to_path_buf();
+        Ok(Self { file, path })
+    }
+
+    /// Adds an entry.
+    pub fn push(&mut self, entry: &Entry) -> Result<(), CrashError> {
+        let written = self.file.write_all(&entry.encode());
+        written.map_err(CrashError::io("write", &self.path))
+    }
+
+    /// Hands everything to the file.
+    pub fn finish(mut self) -> Result<(), CrashError> {
+        let flushed = self.file.flush();
+        flushed.map_err(CrashError::io("write", &self.path))
+    }
+}
+
+/// Entries that can be gone through any number of times, in the same order.
+pub trait History {
+    /// Shows every entry to `visit`.
+    fn for_each(&self, visit: &mut dyn FnMut(&Entry)) -> Result<(), CrashError>;
+}
+
+impl History for [Entry] {
+    fn for_each(&self, visit: &mut dyn FnMut(&Entry)) -> Result<(), CrashError> {
+        self.iter().for_each(visit);
+        Ok(())
+    }
+}
+
+/// Files, one after the other.
+impl History for [PathBuf] {
+    fn for_each(&self, visit: &mut dyn FnMut(&Entry)) -> Result<(), CrashError> {
+        self.iter().try_for_each(|path| read(path, visit))
+    }
+}
+
+fn read(path: &Path, visit: &mut dyn FnMut(&Entry)) -> Result<(), CrashError> {
+    let malformed = |what: &str| Err(CrashError::Malformed(format!("{} {what}", path.display())));
+    let file = File::open(path).map_err(CrashError::io("open", path))?;
+    let metadata = file.metadata().map_err(CrashError::io("look at", path))?;
+    let mut file = BufReader::with_capacity(1 << 20, file);
+    let mut magic = [0; MAGIC.len()];
+    let begun = file.read_exact(&mut magic);
+    if begun.is_err() || magic != *MAGIC {
+        return malformed("is not a history of version 1");
+    }
+    let bytes = metadata.len() - MAGIC.len() as u64;
+    if !bytes.is_multiple_of(ENTRY_BYTES as u64) {
+        return malformed("was cut");
+    }
+    let mut buffer = [0; ENTRY_BYTES];
+    for _ in 0..bytes / ENTRY_BYTES as u64 {
+        file.read_exact(&mut buffer)
+            .map_err(CrashError::io("read", path))?;
+        match Entry::decode(&buffer) {
+            Some(entry) => visit(&entry),
+            None => return malformed("has an entry of an unknown kind"),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(op: Op, outcome: Outcome) -> Entry {
+        Entry {
+            op,
+            outcome,
+            partition: 0x0102,
+            actor: 0x0304_0506,
+            value: ValueId {
+                publisher: 7,
+                sequence: 0x0809_0a0b,
+            },
+            offset: 0x0c0d_0e0f_1011_1213,
+            invoked_ns: now_ns(),
+            completed_ns: NO_OFFSET,
+        }
+    }
+
+    fn collect(path: &Path) -> Result<Vec<Entry>, CrashError> {
+        let mut entries = Vec::new();
+        [path.to_path_buf()].for_each(&mut |entry| entries.push(*entry))?;
+        Ok(entries)
+    }
+
+    #[test]
+    fn a_history_reads_back_as_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("h");
+        let ops = [Op::Publish, Op::Read, Op::FinalRead, Op::Commit, Op::Fetch];
+        let outcomes = [Outcome::Ok, Outcome::Failed, Outcome::Unknown];
+        let all = ops.map(|op| outcomes.map(|outcome| entry(op, outcome)));
+        let all: Vec<Entry> = all.into_iter().flatten().collect();
+        let mut writer = HistoryWriter::create(&path).unwrap();
+        for entry in &all {
+            writer.push(entry).unwrap();
+        }
+        writer.finish().unwrap();
+        assert_eq!(collect(&path).unwrap(), all);
+    }
+
+    #[test]
+    fn what_is_cut_or_foreign_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("h");
+        let mut writer = HistoryWriter::create(&path).unwrap();
+        writer.push(&entry(Op::Read, Outcome::Ok)).unwrap();
+        writer.finish().unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let zeros = [&bytes[..8], &[0; ENTRY_BYTES]].concat();
+        for bad in [&bytes[..3], &bytes[..bytes.len() - 1], &zeros, b"12345678"] {
+            std::fs::write(&path, bad).unwrap();
+            let refused = collect(&path);
+            assert!(matches!(refused, Err(CrashError::Malformed(_))));
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Breaks Falcon as machines break, and judges what clients saw.
+//!
+//! Owns the histories that clients write ([`history`]), the judge of them ([`checker`]), and the two
+//! ways in which brokers die under load: SIGKILL ([`kill`]) and a device that loses power
+//! (`power`). Promises that the judge knows nothing but the histories, and that whatever a run
+//! started, mounted or attached is gone when it ends.
+//!
+//! Must not know: the broker's code. The broker is a program that is started, the client a crate.
+
+pub mod campaign;
+pub mod checker;
+pub mod error;
+pub mod history;
+pub mod kill;
+mod load;
+mod payload;
+#[cfg(target_os = "linux")]
+pub mod power;
+mod process;
+pub mod round;

@@ -1,0 +1,72 @@
+//! The full read that everything else is compared with.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use falcon_client::{Client, Offset, Partition, Start};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::groups::{GROUPS, fetch, offsets_of};
+use super::notes::Notes;
+use super::{Shared, TOPIC};
+use crate::error::CrashError;
+use crate::history::Op;
+
+/// Longest time between two records.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Reads every partition to its end. What cannot be read is a complaint.
+pub(super) async fn read_all(shared: &Shared, mut notes: Notes) -> Result<(), CrashError> {
+    let never = CancellationToken::new();
+    let client = timeout(PATIENCE, shared.connect(&never)).await;
+    if let Ok(Some(client)) = client {
+        if let Err(error) = read(shared, &client, &mut notes).await? {
+            shared.complain(format!("the final read: {error}"));
+        }
+    } else {
+        shared.complain("the final read: the broker accepts nobody".into());
+    }
+    notes.finish()
+}
+
+/// What kept the read from its end.
+type Trouble = Box<dyn std::error::Error + Send + Sync>;
+
+async fn read(
+    shared: &Shared,
+    client: &Client,
+    notes: &mut Notes,
+) -> Result<Result<(), Trouble>, CrashError> {
+    let ends = match client.latest_offsets(TOPIC).await {
+        Ok(ends) => ends,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    let ends = ends.iter().filter(|end| end.offset > Offset::ZERO);
+    let mut left: BTreeMap<Partition, Offset> =
+        ends.map(|end| (end.partition, end.offset)).collect();
+    let mut records = match client.subscribe(TOPIC).from(Start::Earliest).open().await {
+        Ok(records) => records,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    while !left.is_empty() {
+        match timeout(PATIENCE, records.next()).await {
+            Ok(Some(Ok(record))) => {
+                notes.read(Op::FinalRead, &record)?;
+                if left.get(&record.partition) == Some(&record.next_offset()) {
+                    left.remove(&record.partition);
+                }
+            }
+            Ok(Some(Err(error))) => return Ok(Err(error.into())),
+            Ok(None) => return Ok(Err("the stream ended".into())),
+            Err(_) => return Ok(Err(format!("it waits for the ends of {left:?}").into())),
+        }
+    }
+    for group in 0..GROUPS {
+        match fetch(shared, &offsets_of(client, group), group).await {
+            Ok(found) => found.iter().try_for_each(|entry| notes.push(entry))?,
+            Err(error) => return Ok(Err(error.into())),
+        }
+    }
+    Ok(Ok(()))
+}
