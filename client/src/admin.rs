@@ -115,6 +115,17 @@ impl Client {
         Ok(created.topic_id)
     }
 
+    /// The topic of this name, created with `options` when there is none. One that exists stays as
+    /// it is, also when its partitions or settings differ.
+    pub async fn ensure_topic(&self, name: &str, options: TopicOptions) -> Result<TopicId, Error> {
+        match self.create_topic(name, options).await {
+            Err(error) if error.code() == Some(ErrorCode::TopicExists) => {
+                Ok(self.describe_topic(name).await?.topic_id)
+            }
+            outcome => outcome,
+        }
+    }
+
     /// One topic in full: settings, and what each partition holds.
     pub async fn describe_topic(&self, name: &str) -> Result<TopicDescription, Error> {
         check_topic(name)?;

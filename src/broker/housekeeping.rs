@@ -114,8 +114,16 @@ impl Housekeeping {
         });
         let trims = search.await.unwrap_or_default();
         for trim in &trims {
-            info!(partition = %trim.partition, log_start = %trim.log_start,
-                bytes = trim.bytes_freed, "retention trims");
+            let topic = catalog
+                .by_id(trim.partition.topic)
+                .map(|topic| topic.name.as_str());
+            info!(
+                topic,
+                partition = trim.partition.partition.0,
+                log_start = trim.log_start.0,
+                bytes = trim.bytes_freed,
+                "retention trims"
+            );
         }
         trims
     }

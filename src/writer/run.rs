@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 use super::command::{Answer, Appended, Command, PublishAnswer};
 use super::error::{JournalError, PublishError};
 use super::handle::WriterHandle;
-use super::state::{Effects, OffsetChange, State};
+use super::state::{Effects, OffsetChange, State, TopicChange};
 use super::views::{Views, WriteState};
 use crate::clock;
 use crate::store::{CommitError, Store};
@@ -63,6 +63,27 @@ pub fn spawn(mut state: State, store: Arc<dyn Store>) -> std::io::Result<Running
         views,
         thread,
     })
+}
+
+fn log_topic(change: &TopicChange) {
+    match change {
+        TopicChange::Created(topic) => info!(
+            topic = topic.name,
+            id = topic.id.0,
+            partitions = topic.partitions,
+            settings = ?topic.config,
+            "topic created"
+        ),
+        TopicChange::Altered(topic) => info!(
+            topic = topic.name,
+            partitions = topic.partitions,
+            settings = ?topic.config,
+            "topic altered"
+        ),
+        TopicChange::Deleted(topic) => {
+            info!(topic = topic.name, id = topic.id.0, "topic deleted");
+        }
+    }
 }
 
 /// Says that nothing is written any more when the writer ends by a panic.
@@ -172,7 +193,7 @@ impl Writer {
 
     fn full(&self, free_bytes: u64, floor_bytes: u64) -> JournalError {
         if self.views.write_state() != WriteState::Full {
-            warn!(
+            error!(
                 free_bytes,
                 floor_bytes, "the disk is full, publishes are refused"
             );
@@ -313,6 +334,7 @@ impl Writer {
     fn publish(&mut self, mut effects: Effects) {
         effects.partitions.sort_unstable();
         effects.partitions.dedup();
+        effects.topics.iter().for_each(log_topic);
         if effects.is_catalog_changed {
             self.views
                 .publish_catalog(Arc::clone(&self.state.catalog), &self.state.partitions);

@@ -39,6 +39,14 @@ pub(super) enum OffsetChange {
     RemoveTopic(TopicId),
 }
 
+/// A change of a topic that waits for its sync.
+#[derive(Debug)]
+pub(super) enum TopicChange {
+    Created(Topic),
+    Altered(Topic),
+    Deleted(Arc<Topic>),
+}
+
 /// What becomes visible after the sync of the group that is being put together.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
@@ -48,6 +56,8 @@ pub(super) struct Effects {
     /// Offsets that `offsets` stores for the first time.
     pub(super) new_offsets: HashSet<(String, PartitionId)>,
     pub(super) trims: Vec<(PartitionId, Option<Offset>)>,
+    /// What the log says of topics.
+    pub(super) topics: Vec<TopicChange>,
 }
 
 /// Catalog, partitions, publishers; committed offsets live in the views, which hold the only copy.

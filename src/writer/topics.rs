@@ -9,7 +9,7 @@ use falcon_protocol::message::{ConfigEntry, TopicConfig};
 
 use super::command::{TopicAlteration, Trim};
 use super::error::TopicError;
-use super::state::{NEXT_TOPIC_ID, OffsetChange, State, counter_row};
+use super::state::{NEXT_TOPIC_ID, OffsetChange, State, TopicChange, counter_row};
 use crate::catalog::Topic;
 use crate::partition::PartitionState;
 use crate::store::Table;
@@ -46,13 +46,17 @@ impl State {
         self.group
             .rows
             .push(counter_row(NEXT_TOPIC_ID, u64::from(self.next_topic_id)));
-        self.put_topic(Topic {
+        let topic = Topic {
             id,
             name,
             partitions,
             config: settings,
             created_ms: now_ms,
-        });
+        };
+        self.effects
+            .topics
+            .push(TopicChange::Created(topic.clone()));
+        self.put_topic(topic);
         Ok(id)
     }
 
@@ -77,6 +81,9 @@ impl State {
             self.check_partition_limit(u64::from(want - have))?;
             topic.partitions = want;
         }
+        self.effects
+            .topics
+            .push(TopicChange::Altered(topic.clone()));
         self.put_topic(topic);
         Ok(())
     }
@@ -93,6 +100,9 @@ impl State {
             self.effects.trims.push((id, None));
         }
         self.effects.is_catalog_changed = true;
+        self.effects
+            .topics
+            .push(TopicChange::Deleted(Arc::clone(&topic)));
         self.effects
             .offsets
             .push(OffsetChange::RemoveTopic(topic.id));

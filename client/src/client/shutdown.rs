@@ -86,6 +86,7 @@ impl Client {
         let Some(session) = self.core().link.watch().borrow().session() else {
             return;
         };
+        session.leave();
         if let Ok(answer) = session.start(Kind::Goodbye, Bytes::new()) {
             // Without an answer the connection is closed all the same.
             timeout(GOODBYE, answer).await.ok();

@@ -111,6 +111,9 @@ pub(crate) async fn supervise(
             break;
         }
         let reason = session.reason();
+        if session.is_leaving() {
+            break;
+        }
         tracing::warn!(address = session.address(), %reason, "connection lost, connecting again");
         state.send_replace(LinkState::Down(reason));
         // CANCEL SAFETY: a half-made connection is dropped, which closes it.

@@ -1,6 +1,6 @@
 //! One live connection: what can be asked of it, and what happens to what it receives.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -41,6 +41,7 @@ pub(crate) struct Session {
     pub(super) outbox: Outbox,
     ended: CancellationToken,
     draining: CancellationToken,
+    is_leaving: AtomicBool,
     reason: OnceLock<LostReason>,
 }
 
@@ -57,6 +58,7 @@ impl Session {
             outbox: Outbox::default(),
             ended: CancellationToken::new(),
             draining: CancellationToken::new(),
+            is_leaving: AtomicBool::new(false),
             reason: OnceLock::new(),
         }
     }
@@ -89,6 +91,15 @@ impl Session {
     /// Cancelled when the broker announced its end.
     pub(crate) const fn draining(&self) -> &CancellationToken {
         &self.draining
+    }
+
+    /// The client said goodbye: the end that follows is wanted.
+    pub(crate) fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Acquire)
     }
 
     /// Why the connection ended.

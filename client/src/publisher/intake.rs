@@ -147,7 +147,15 @@ impl Intake {
                     if is_empty {
                         self.discard_open(index);
                     }
-                    return Err(refused.into());
+                    return Err(match refused {
+                        PushError::RecordTooLarge { bytes, .. } => PublishError::RecordTooLarge {
+                            bytes,
+                            max: rules.batch_bytes_max,
+                        },
+                        other @ (PushError::Full
+                        | PushError::TooManyHeaders { .. }
+                        | PushError::HeaderNameTooLong { .. }) => other.into(),
+                    });
                 }
             }
         }

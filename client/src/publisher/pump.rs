@@ -23,7 +23,7 @@ use crate::sync::lock;
 use crate::topics::TopicMeta;
 
 /// How often the number of partitions is looked up.
-const TOPIC_REFRESH: Duration = Duration::from_secs(60);
+const TOPIC_REFRESH: Duration = Duration::from_secs(5);
 /// Longest sleep of a pump that waits for nothing in particular.
 const IDLE: Duration = Duration::from_secs(600);
 

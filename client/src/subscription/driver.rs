@@ -20,7 +20,7 @@ use crate::error::{Error, Refusal, SubscribeError};
 use crate::sync::lock;
 
 /// How often the number of partitions is looked up.
-const TOPIC_REFRESH: Duration = Duration::from_secs(60);
+const TOPIC_REFRESH: Duration = Duration::from_secs(5);
 /// A subscription that lasted this long begins again without waiting.
 const CALM: Duration = Duration::from_secs(5);
 /// How long the broker may take to answer an Unsubscribe.
