@@ -20,7 +20,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub use real::RealDisk;
-pub use sim::{SimDisk, SimFault};
+pub use sim::{Moment, Recording, SimDisk, SimFault};
 
 /// An operation of the file system that did not work.
 #[derive(Debug, Error)]

@@ -5,6 +5,7 @@ mod faults;
 mod flip;
 mod forward;
 mod model;
+mod points;
 mod rot;
 
 use std::collections::BTreeMap;
@@ -59,14 +60,14 @@ impl Tables {
 pub(super) struct Bench {
     pub(super) disk: SimDisk,
     pub(super) config: LocalConfig,
-    _dir: tempfile::TempDir,
+    _dir: Option<tempfile::TempDir>,
 }
 
 impl Bench {
     pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = LocalConfig {
-            index_dir: dir.path().join("index"),
+            index_dir: Some(dir.path().join("index")),
             segment_bytes: 16 << 10,
             first_segment_bytes: 16 << 10,
             extent_bytes: 2 << 10,
@@ -77,7 +78,16 @@ impl Bench {
         Self {
             disk: SimDisk::new(),
             config,
-            _dir: dir,
+            _dir: Some(dir),
+        }
+    }
+
+    /// On a disk that is there; `config` must do without a real folder.
+    pub(super) fn on(disk: SimDisk, config: LocalConfig) -> Self {
+        Self {
+            disk,
+            config,
+            _dir: None,
         }
     }
 

@@ -188,9 +188,10 @@ fn an_index_that_is_gone_or_garbage_is_built_again() {
         assert_eq!(values(&store, P, 0, 20).unwrap().len(), 20);
         store.close(Vec::new()).unwrap();
         drop(store);
+        let index = bench.config.index_dir.as_ref().unwrap();
         match garbage {
-            None => std::fs::remove_dir_all(&bench.config.index_dir).unwrap(),
-            Some(bytes) => std::fs::write(bench.config.index_dir.join("db"), bytes).unwrap(),
+            None => std::fs::remove_dir_all(index).unwrap(),
+            Some(bytes) => std::fs::write(index.join("db"), bytes).unwrap(),
         }
         let (store, report, _) = bench.open();
         assert!(
