@@ -10,6 +10,7 @@ mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -51,6 +52,7 @@ struct State {
     syncs: u64,
     fail_write: Option<(u64, SimFault)>,
     fail_sync: Option<(u64, SimFault)>,
+    unreadable: Vec<(u64, Range<u64>)>,
     recorded: Option<Vec<Step>>,
 }
 
@@ -130,6 +132,19 @@ impl SimDisk {
         self.state().free_bytes = Some(bytes);
     }
 
+    /// Makes reads of these bytes fail with `EIO`; answers whether there is such a file.
+    pub fn make_unreadable(&self, path: &Path, range: Range<u64>) -> bool {
+        let mut state = self.state();
+        let id = state.names.get(path).copied();
+        state.unreadable.extend(id.map(|id| (id, range)));
+        id.is_some()
+    }
+
+    /// Makes everything readable again.
+    pub fn make_readable(&self) {
+        self.state().unreadable.clear();
+    }
+
     /// Flips one bit; answers whether there is such a byte.
     pub fn flip_bit(&self, path: &Path, position: u64, bit: u8) -> bool {
         let mut state = self.state();
@@ -207,6 +222,14 @@ impl SimFile {
 impl DiskFile for SimFile {
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
         let state = self.disk.state();
+        let end = position.saturating_add(buffer.len() as u64);
+        let refuses = |(id, range): &(u64, Range<u64>)| {
+            *id == self.id && range.start < end && position < range.end
+        };
+        if state.unreadable.iter().any(refuses) {
+            let source = SimFault::Device.error();
+            return Err(IoError::new("read", &self.path, source));
+        }
         let bytes = state
             .contents
             .get(&self.id)

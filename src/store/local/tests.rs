@@ -118,7 +118,7 @@ impl Bench {
     pub(super) fn find(&self, path: &Path, needle: &[u8]) -> Option<u64> {
         let file = self.disk.open(path).ok()?;
         let mut bytes = vec![0; usize::try_from(file.len_bytes().unwrap()).unwrap()];
-        file.read_at(0, &mut bytes).unwrap();
+        file.read_at(0, &mut bytes).ok()?;
         let at = bytes.windows(needle.len()).position(|w| w == needle)?;
         Some(at as u64)
     }
