@@ -55,10 +55,7 @@ impl LocalStore {
         folder.take_over(disk.as_ref())?;
         let active = resume(&segments, &mut survey, clean.is_some())?;
         let missing_segments = missing(clean.as_ref(), &survey);
-        let index = Index {
-            memory: RwLock::new(survey.memory),
-            tree,
-        };
+        let index = Index::new(survey.memory, tree);
         let damage = remaining(survey.damage, &replayed, &index);
         let mut report = RecoveryReport {
             groups: replayed.groups,
