@@ -53,11 +53,12 @@ impl Keeper<'_> {
         let wants_spare = self.shared.signal.spares() < self.shared.config.spare_segments;
         if wants_spare && info.file_bytes >= segment_bytes {
             let spare = new_spare_path(self);
+            disk.rename(&path, &spare)?;
+            disk.sync_dir(self.shared.segments.dir())?;
+            // ORDER: a segment is never cut under its own name, or the next start finds it damaged.
             if info.file_bytes > segment_bytes {
                 file?.set_len(segment_bytes)?;
             }
-            disk.rename(&path, &spare)?;
-            disk.sync_dir(self.shared.segments.dir())?;
             self.shared.signal.add_spare(spare);
         } else {
             disk.remove(&path)?;
