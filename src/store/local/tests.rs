@@ -60,7 +60,7 @@ impl Tables {
 pub(super) struct Bench {
     pub(super) disk: SimDisk,
     pub(super) config: LocalConfig,
-    _dir: Option<tempfile::TempDir>,
+    dir: Option<tempfile::TempDir>,
 }
 
 impl Bench {
@@ -78,7 +78,7 @@ impl Bench {
         Self {
             disk: SimDisk::new(),
             config,
-            _dir: Some(dir),
+            dir: Some(dir),
         }
     }
 
@@ -87,8 +87,14 @@ impl Bench {
         Self {
             disk,
             config,
-            _dir: None,
+            dir: None,
         }
+    }
+
+    /// Keeps a folder until the bench is dropped.
+    pub(super) fn keeping(mut self, dir: tempfile::TempDir) -> Self {
+        self.dir = Some(dir);
+        self
     }
 
     pub(super) fn try_open(

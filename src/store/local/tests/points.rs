@@ -14,7 +14,7 @@ const OPERATIONS: u64 = 100;
 /// The table row that numbers the groups.
 const COUNTER: &[u8] = b"groups";
 
-fn from_env(name: &str, default: u64) -> u64 {
+pub(super) fn from_env(name: &str, default: u64) -> u64 {
     let given = std::env::var(name).ok();
     given.map_or(default, |given| given.parse().expect("a number"))
 }
