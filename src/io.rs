@@ -23,7 +23,7 @@ use thiserror::Error;
 
 pub use read_only::ReadOnlyDisk;
 pub use real::RealDisk;
-pub use sim::{SimDisk, SimFault};
+pub use sim::{Moment, Recording, SimDisk, SimFault};
 
 /// An operation of the file system that did not work.
 #[derive(Debug, Error)]

@@ -5,14 +5,20 @@
 //! sector by itself. Names created, changed or removed since the last `sync_dir` survive up to a
 //! random point in their order, as in a journaling file system.
 
+mod content;
+mod record;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::content::Content;
+use self::record::Step;
 use super::{Disk, DiskFile, DiskLock, IoError};
+pub use record::{Moment, Recording};
 
-const SECTOR: usize = 512;
 const ERRNO_IO: i32 = 5;
 const ERRNO_FULL: i32 = 28;
 
@@ -23,14 +29,6 @@ pub enum SimFault {
     Device,
     /// The device is full (`ENOSPC`).
     Full,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Content {
-    synced: Vec<u8>,
-    now: Vec<u8>,
-    /// Every version of a sector since the last sync.
-    unsynced: BTreeMap<usize, Vec<Vec<u8>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -54,6 +52,8 @@ struct State {
     syncs: u64,
     fail_write: Option<(u64, SimFault)>,
     fail_sync: Option<(u64, SimFault)>,
+    unreadable: Vec<(u64, Range<u64>)>,
+    recorded: Option<Vec<Step>>,
 }
 
 /// A file system in memory; clones share it.
@@ -78,6 +78,26 @@ fn apply(names: &mut BTreeMap<PathBuf, u64>, change: &NameChange) {
     }
 }
 
+impl State {
+    /// Any of the states that a power cut may leave.
+    fn crash(&self, random: &mut fastrand::Rng) -> Self {
+        let mut names = self.names_synced.clone();
+        let survivors = random.usize(0..=self.names_unsynced.len());
+        for (_, change) in self.names_unsynced.iter().take(survivors) {
+            apply(&mut names, change);
+        }
+        let content = |id: &u64| Some((*id, self.contents.get(id)?.crash(random)));
+        Self {
+            contents: names.values().filter_map(content).collect(),
+            names_synced: names.clone(),
+            names,
+            dirs: self.dirs.clone(),
+            free_bytes: self.free_bytes,
+            ..Self::default()
+        }
+    }
+}
+
 impl SimDisk {
     /// An empty disk.
     pub fn new() -> Self {
@@ -92,27 +112,7 @@ impl SimDisk {
     #[must_use]
     pub fn crash(&self, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let state = self.state();
-        let mut names = state.names_synced.clone();
-        let survivors = random.usize(0..=state.names_unsynced.len());
-        for (_, change) in state.names_unsynced.iter().take(survivors) {
-            apply(&mut names, change);
-        }
-        let mut after = State {
-            names_synced: names.clone(),
-            dirs: state.dirs.clone(),
-            free_bytes: state.free_bytes,
-            ..State::default()
-        };
-        for id in names.values() {
-            if let Some(content) = state.contents.get(id) {
-                after.contents.insert(*id, content.crash(&mut random));
-            }
-        }
-        after.names = names;
-        Self {
-            state: Arc::new(Mutex::new(after)),
-        }
+        self.state().crash(&mut random).into()
     }
 
     /// Makes the `n`-th write from now (1 is the next) fail, after half of it was taken.
@@ -130,6 +130,19 @@ impl SimDisk {
     /// What [`Disk::free_bytes`] answers from now on.
     pub fn set_free_bytes(&self, bytes: u64) {
         self.state().free_bytes = Some(bytes);
+    }
+
+    /// Makes reads of these bytes fail with `EIO`; answers whether there is such a file.
+    pub fn make_unreadable(&self, path: &Path, range: Range<u64>) -> bool {
+        let mut state = self.state();
+        let id = state.names.get(path).copied();
+        state.unreadable.extend(id.map(|id| (id, range)));
+        id.is_some()
+    }
+
+    /// Makes everything readable again.
+    pub fn make_readable(&self) {
+        self.state().unreadable.clear();
     }
 
     /// Flips one bit; answers whether there is such a byte.
@@ -168,9 +181,7 @@ impl SimDisk {
 
     fn change_name(&self, path: &Path, change: NameChange) {
         let dir = path.parent().unwrap_or(Path::new("")).to_path_buf();
-        let mut state = self.state();
-        apply(&mut state.names, &change);
-        state.names_unsynced.push((dir, change));
+        self.state().take(Step::Name(dir, change));
     }
 
     fn file(&self, path: &Path, id: u64) -> Arc<dyn DiskFile> {
@@ -179,65 +190,6 @@ impl SimDisk {
             path: path.to_path_buf(),
             id,
         })
-    }
-}
-
-impl Content {
-    fn write(&mut self, position: usize, bytes: &[u8]) {
-        let end = position + bytes.len();
-        if self.now.len() < end {
-            self.now.resize(end, 0);
-        }
-        if let Some(to) = self.now.get_mut(position..end) {
-            to.copy_from_slice(bytes);
-        }
-        if bytes.is_empty() {
-            return;
-        }
-        for sector in position / SECTOR..=(end - 1) / SECTOR {
-            let image = self
-                .now
-                .chunks(SECTOR)
-                .nth(sector)
-                .unwrap_or_default()
-                .to_vec();
-            self.unsynced.entry(sector).or_default().push(image);
-        }
-    }
-
-    fn sync(&mut self) {
-        self.synced.resize(self.now.len(), 0);
-        for sector in std::mem::take(&mut self.unsynced).into_keys() {
-            let range = sector * SECTOR..self.now.len().min((sector + 1) * SECTOR);
-            if let (Some(to), Some(from)) =
-                (self.synced.get_mut(range.clone()), self.now.get(range))
-            {
-                to.copy_from_slice(from);
-            }
-        }
-    }
-
-    fn crash(&self, random: &mut fastrand::Rng) -> Self {
-        let mut bytes = self.synced.clone();
-        if random.bool() {
-            bytes.resize(self.now.len(), 0);
-        }
-        for (sector, versions) in &self.unsynced {
-            let Some(image) = versions.get(random.usize(0..=versions.len())) else {
-                continue;
-            };
-            let from = sector * SECTOR;
-            if let Some(to) = bytes.get_mut(from..) {
-                for (to, from) in to.iter_mut().zip(image) {
-                    *to = *from;
-                }
-            }
-        }
-        Self {
-            synced: bytes.clone(),
-            now: bytes,
-            unsynced: BTreeMap::new(),
-        }
     }
 }
 
@@ -270,6 +222,14 @@ impl SimFile {
 impl DiskFile for SimFile {
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
         let state = self.disk.state();
+        let end = position.saturating_add(buffer.len() as u64);
+        let refuses = |(id, range): &(u64, Range<u64>)| {
+            *id == self.id && range.start < end && position < range.end
+        };
+        if state.unreadable.iter().any(refuses) {
+            let source = SimFault::Device.error();
+            return Err(IoError::new("read", &self.path, source));
+        }
         let bytes = state
             .contents
             .get(&self.id)
@@ -290,9 +250,11 @@ impl DiskFile for SimFile {
             Some(_) => bytes.get(..bytes.len() / 2).unwrap_or_default(),
             None => bytes,
         };
-        if let Some(content) = state.contents.get_mut(&self.id) {
-            content.write(Self::position(position), taken);
-        }
+        state.take(Step::Write(
+            self.id,
+            Self::position(position),
+            taken.to_vec(),
+        ));
         match fault {
             Some((_, fault)) => Err(IoError::new("write", &self.path, fault.error())),
             None => Ok(()),
@@ -305,9 +267,7 @@ impl DiskFile for SimFile {
         if let Some((_, fault)) = state.fail_sync.filter(|(at, _)| *at == state.syncs) {
             return Err(IoError::new("sync", &self.path, fault.error()));
         }
-        if let Some(content) = state.contents.get_mut(&self.id) {
-            content.sync();
-        }
+        state.take(Step::Sync(self.id));
         Ok(())
     }
 
@@ -320,10 +280,8 @@ impl DiskFile for SimFile {
     }
 
     fn set_len(&self, bytes: u64) -> Result<(), IoError> {
-        let mut state = self.disk.state();
-        if let Some(content) = state.contents.get_mut(&self.id) {
-            content.now.resize(Self::position(bytes), 0);
-        }
+        let resized = Step::Resize(self.id, Self::position(bytes));
+        self.disk.state().take(resized);
         Ok(())
     }
 }
@@ -344,7 +302,7 @@ impl Drop for SimLock {
 
 impl Disk for SimDisk {
     fn create_dir_all(&self, path: &Path) -> Result<(), IoError> {
-        self.state().dirs.insert(path.to_path_buf());
+        self.state().take(Step::Folder(path.to_path_buf()));
         Ok(())
     }
 
@@ -374,7 +332,7 @@ impl Disk for SimDisk {
         let id = {
             let mut state = self.state();
             let id = state.contents.keys().next_back().map_or(1, |last| last + 1);
-            state.contents.insert(id, Content::default());
+            state.take(Step::File(id));
             id
         };
         self.change_name(path, NameChange::Put(path.to_path_buf(), id));
@@ -398,14 +356,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<(), IoError> {
-        let mut state = self.state();
-        let (synced, rest) = std::mem::take(&mut state.names_unsynced)
-            .into_iter()
-            .partition::<Vec<_>, _>(|(of, _)| of == dir);
-        state.names_unsynced = rest;
-        for (_, change) in &synced {
-            apply(&mut state.names_synced, change);
-        }
+        self.state().take(Step::SyncNames(dir.to_path_buf()));
         Ok(())
     }
 

@@ -48,7 +48,7 @@ impl Rig {
 
     fn start(&mut self) {
         let config = LocalConfig {
-            index_dir: self.index.path().join("index"),
+            index_dir: Some(self.index.path().join("index")),
             segment_bytes: 64 << 10,
             first_segment_bytes: 64 << 10,
             ..LocalConfig::new(Path::new("/data"))

@@ -13,8 +13,9 @@ use crate::store::Damage;
 pub struct LocalConfig {
     /// The data folder; created when it does not exist.
     pub data_dir: PathBuf,
-    /// Folder of the sled index, always on the real file system.
-    pub index_dir: PathBuf,
+    /// Folder of the sled index, always on the real file system. `None`: the index stays in memory,
+    /// and every start reads all footers.
+    pub index_dir: Option<PathBuf>,
     /// Size a segment rolls at.
     pub segment_bytes: u64,
     /// Size of the first segment of a new folder.
@@ -38,7 +39,7 @@ impl LocalConfig {
     pub fn new(data_dir: impl AsRef<Path>) -> Self {
         let data_dir = data_dir.as_ref().to_path_buf();
         Self {
-            index_dir: data_dir.join("index"),
+            index_dir: Some(data_dir.join("index")),
             data_dir,
             segment_bytes: 128 << 20,
             first_segment_bytes: 8 << 20,

@@ -178,9 +178,17 @@ impl CleanMarker {
     }
 
     /// Reads the marker; a damaged one counts as none, for it only saves time and sharpens checks.
-    pub(super) fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Self>, IoError> {
-        let bytes = read_small(disk, path, CLEAN_BYTES_MAX)?;
-        Ok(bytes.as_deref().and_then(Self::decode))
+    pub(super) fn read(disk: &dyn Disk, path: &Path) -> Option<Self> {
+        match read_small(disk, path, CLEAN_BYTES_MAX) {
+            Ok(bytes) => bytes.as_deref().and_then(Self::decode),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the clean-stop marker cannot be read"
+                );
+                None
+            }
+        }
     }
 
     pub(super) fn write(&self, disk: &dyn Disk, path: &Path) -> Result<(), IoError> {

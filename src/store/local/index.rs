@@ -2,12 +2,14 @@
 //!
 //! Owns the extents of recent segments in memory and those of older ones in sled. Promises: an
 //! extent that was inserted is found by every offset in it until it is removed, in memory or in sled,
-//! also while it moves from one to the other. Must not know: how the journal is laid out.
+//! also while it moves from one to the other
+//! or is copied to another segment. Must not know: how the journal is laid out.
 
 mod memory;
 mod open;
 mod tree;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use falcon_protocol::{Offset, PartitionId};
@@ -41,9 +43,33 @@ pub(super) struct Index {
     pub(super) memory: RwLock<MemoryIndex>,
     /// `None`: sled cannot be used; everything stays in memory.
     pub(super) tree: Option<TreeIndex>,
+    /// Counts removals, each before it happens.
+    removals: AtomicU64,
 }
 
 impl Index {
+    pub(super) fn new(memory: MemoryIndex, tree: Option<TreeIndex>) -> Self {
+        Self {
+            memory: RwLock::new(memory),
+            tree,
+            removals: AtomicU64::new(0),
+        }
+    }
+
+    /// ORDER: before extents are removed from sled. Where they live, they are elsewhere by now.
+    pub(super) fn note_removal(&self) {
+        self.removals.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Forgets the extents of a segment that are in sled by now, or are not needed any more.
+    pub(super) fn remove_from_memory(&self, segment: u64) {
+        self.note_removal();
+        let memory = self.memory.write();
+        memory
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(segment);
+    }
+
     /// The extent that contains `from`, in memory. Never blocks on a device.
     pub(super) fn find_in_memory(&self, partition: PartitionId, from: Offset) -> Option<Place> {
         self.memory
@@ -55,6 +81,23 @@ impl Index {
 
     /// The extent that contains `from`, else the first one after it.
     pub(super) fn first_from(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+    ) -> Result<Option<Place>, Arc<sled::Error>> {
+        loop {
+            let removals = self.removals.load(Ordering::SeqCst);
+            let found = self.look(partition, from)?;
+            let contains = found.is_some_and(|place| place.contains(from));
+            // While this looked in one half, a copy may have appeared there and the original may
+            // have gone from the other.
+            if contains || removals == self.removals.load(Ordering::SeqCst) {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn look(
         &self,
         partition: PartitionId,
         from: Offset,

@@ -40,7 +40,7 @@ impl LocalStore {
         let started = now();
         let folder = Folder::open(&config, disk.as_ref())?;
         let segments = Segments::new(Arc::clone(&disk), &folder.journal_dir);
-        let clean = CleanMarker::read(disk.as_ref(), &folder.clean_path)?
+        let clean = CleanMarker::read(disk.as_ref(), &folder.clean_path)
             .filter(|clean| clean.journal_id == folder.identity.journal_id);
         let Indexed {
             tree,
@@ -62,10 +62,7 @@ impl LocalStore {
         folder.take_over(disk.as_ref())?;
         let active = resume(&segments, &mut survey, clean.is_some())?;
         let missing_segments = missing(clean.as_ref(), &survey);
-        let index = Index {
-            memory: RwLock::new(survey.memory),
-            tree,
-        };
+        let index = Index::new(survey.memory, tree);
         let damage = remaining(survey.damage, &replayed, &index);
         let mut report = RecoveryReport {
             groups: replayed.groups,
@@ -149,6 +146,10 @@ fn cut_torn_tail(segments: &Segments, survey: &Survey) -> Result<Option<TornTail
         return Ok(None);
     };
     let file = segments.handle(*last)?;
+    if tail.is_unreadable {
+        file.sync_data()?;
+        return Ok(None);
+    }
     let end = file.len_bytes()?;
     let mut position = tail.end;
     let mut buffer = vec![0; CHUNK];
@@ -185,6 +186,9 @@ fn resume(
     };
     let is_short = info.file_bytes < info.groups_end;
     let is_whole = info.damage.is_empty() || !was_clean;
+    if survey.open_tail.is_some_and(|tail| tail.is_unreadable) {
+        return Ok(None);
+    }
     if info.seal.is_some() || info.is_header_damaged || is_short || !is_whole {
         return Ok(None);
     }

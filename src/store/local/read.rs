@@ -76,7 +76,7 @@ pub(super) fn read(
         }
         let read = match shared.segments.handle(place.segment) {
             Ok(file) => read_extent(file.as_ref(), &place, &mut taker, &mut window)
-                .or_else(|anomaly| retry(anomaly, file.as_ref(), &place, &mut taker)),
+                .or_else(|Anomaly| read_exactly(file.as_ref(), &place, &mut taker)),
             Err(error) => Err(ReadError::Io(Arc::new(error))),
         };
         let Err(error) = read else {
@@ -112,7 +112,7 @@ pub(super) fn whole_extent(
     let file = shared.segments.handle(place.segment);
     let file = file.map_err(|error| ReadError::Io(Arc::new(error)))?;
     read_extent(file.as_ref(), place, &mut taker, &mut Window::default())
-        .or_else(|anomaly| retry(anomaly, file.as_ref(), place, &mut taker))?;
+        .or_else(|Anomaly| read_exactly(file.as_ref(), place, &mut taker))?;
     let missing = taker.next()..place.extent.end_offset();
     let batches = taker.into_batches();
     let bytes: usize = batches.iter().map(Bytes::len).sum();
@@ -125,19 +125,6 @@ pub(super) fn whole_extent(
         missing
     };
     Err(ReadError::Damaged(Damage { partition, range }))
-}
-
-/// Something was not as expected: reads all of the extent again and looks closely.
-fn retry(
-    anomaly: Anomaly,
-    file: &dyn crate::io::DiskFile,
-    place: &Place,
-    taker: &mut Taker,
-) -> Result<(), ReadError> {
-    match anomaly {
-        Anomaly::Io(error) => Err(ReadError::Io(Arc::new(error))),
-        Anomaly::Mismatch => read_exactly(file, place, taker),
-    }
 }
 
 /// What was read before the error is worth having; the error comes back with the next read.

@@ -5,6 +5,7 @@ mod faults;
 mod flip;
 mod forward;
 mod model;
+mod points;
 mod rot;
 
 use std::collections::BTreeMap;
@@ -63,14 +64,14 @@ impl Tables {
 pub(super) struct Bench {
     pub(super) disk: SimDisk,
     pub(super) config: LocalConfig,
-    _dir: tempfile::TempDir,
+    dir: Option<tempfile::TempDir>,
 }
 
 impl Bench {
     pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = LocalConfig {
-            index_dir: dir.path().join("index"),
+            index_dir: Some(dir.path().join("index")),
             segment_bytes: 16 << 10,
             first_segment_bytes: 16 << 10,
             extent_bytes: 2 << 10,
@@ -81,8 +82,23 @@ impl Bench {
         Self {
             disk: SimDisk::new(),
             config,
-            _dir: dir,
+            dir: Some(dir),
         }
+    }
+
+    /// On a disk that is there; `config` must do without a real folder.
+    pub(super) fn on(disk: SimDisk, config: LocalConfig) -> Self {
+        Self {
+            disk,
+            config,
+            dir: None,
+        }
+    }
+
+    /// Keeps a folder until the bench is dropped.
+    pub(super) fn keeping(mut self, dir: tempfile::TempDir) -> Self {
+        self.dir = Some(dir);
+        self
     }
 
     pub(super) fn try_open(
@@ -112,7 +128,7 @@ impl Bench {
     pub(super) fn find(&self, path: &Path, needle: &[u8]) -> Option<u64> {
         let file = self.disk.open(path).ok()?;
         let mut bytes = vec![0; usize::try_from(file.len_bytes().unwrap()).unwrap()];
-        file.read_at(0, &mut bytes).unwrap();
+        file.read_at(0, &mut bytes).ok()?;
         let at = bytes.windows(needle.len()).position(|w| w == needle)?;
         Some(at as u64)
     }

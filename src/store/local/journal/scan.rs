@@ -2,7 +2,10 @@
 //!
 //! A bad group is rot when it must have been durable: a later group says so (its synced sequence is
 //! higher), or what follows the segment, or the clean-stop marker. Otherwise it is a torn tail: power
-//! went before its sync returned, and nobody was told that it is stored.
+//! went before its sync returned, and nobody was told that it is stored. What the device refuses to
+//! read was perhaps durable, so it counts as rot and is never cut.
+
+use std::ops::Range;
 
 use bytes::{Buf, Bytes};
 
@@ -12,6 +15,8 @@ use super::{ALIGN, length};
 use crate::io::{DiskFile, IoError};
 
 const WINDOW: usize = 1 << 20;
+/// What is read at once where the device refuses more.
+const PIECE: u64 = 4 << 10;
 
 /// What is known about the end of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +55,8 @@ pub(in crate::store::local) struct Tail {
     pub(in crate::store::local) next_seq: Option<u64>,
     /// Bytes behind `end` that belong to groups never made durable.
     pub(in crate::store::local) torn_bytes: u64,
+    /// The device refuses to read some of what was perhaps written last.
+    pub(in crate::store::local) is_unreadable: bool,
 }
 
 /// A pass over one segment.
@@ -61,6 +68,8 @@ pub(in crate::store::local) struct Scan<'a> {
     nonce: Option<u32>,
     window_at: u64,
     window: Bytes,
+    /// What the device refuses to read, as far as it was tried.
+    unreadable: Vec<Range<u64>>,
 }
 
 struct Candidate {
@@ -89,6 +98,7 @@ impl<'a> Scan<'a> {
             nonce,
             window_at: 0,
             window: Bytes::new(),
+            unreadable: Vec::new(),
         })
     }
 
@@ -99,19 +109,20 @@ impl<'a> Scan<'a> {
         mut expected: Option<u64>,
         bound: Bound,
         visit: &mut dyn FnMut(Found),
-    ) -> Result<Tail, IoError> {
+    ) -> Tail {
         loop {
             if let Bound::Closed { end_seq, .. } = bound
                 && end_seq.is_some()
                 && end_seq == expected
             {
-                return Ok(Tail {
+                return Tail {
                     end: position,
                     next_seq: expected,
                     torn_bytes: 0,
-                });
+                    is_unreadable: false,
+                };
             }
-            if let Some(group) = self.group_at(position)?
+            if let Some(group) = self.group_at(position)
                 && expected.is_none_or(|seq| seq == group.header.seq)
             {
                 position = group.end();
@@ -120,21 +131,25 @@ impl<'a> Scan<'a> {
                 continue;
             }
             let next = match bound {
-                Bound::Open => match self.proof_of_rot(position, expected)? {
+                Bound::Open => match self.proof_of_rot(position, expected) {
                     Ok(next) => Some(next),
+                    Err(_) if self.is_unreadable(position..self.file_bytes) => {
+                        return self.unreadable_tail(position, expected, visit);
+                    }
                     Err(torn_bytes) => {
-                        return Ok(Tail {
+                        return Tail {
                             end: position,
                             next_seq: expected,
                             torn_bytes,
-                        });
+                            is_unreadable: false,
+                        };
                     }
                 },
-                Bound::Closed { .. } => self.search(position + ALIGN as u64, expected)?,
+                Bound::Closed { .. } => self.search(position + ALIGN as u64, expected),
             };
             match next {
                 Some(next) => {
-                    let bytes = self.region(position, next.position)?;
+                    let bytes = self.region(position, next.position);
                     visit(Found::Rot {
                         position,
                         bytes,
@@ -149,9 +164,9 @@ impl<'a> Scan<'a> {
     }
 
     /// The header of the first group, if the group is whole.
-    pub(in crate::store::local) fn first_group(&mut self) -> Result<Option<GroupHeader>, IoError> {
-        let first = self.group_at(HEADER_BYTES)?;
-        Ok(first.map(|group| group.header))
+    pub(in crate::store::local) fn first_group(&mut self) -> Option<GroupHeader> {
+        let first = self.group_at(HEADER_BYTES);
+        first.map(|group| group.header)
     }
 
     /// Nothing valid follows in a segment whose groups were all durable.
@@ -161,18 +176,19 @@ impl<'a> Scan<'a> {
         expected: Option<u64>,
         bound: Bound,
         visit: &mut dyn FnMut(Found),
-    ) -> Result<Tail, IoError> {
+    ) -> Tail {
         let mut tail = Tail {
             end: position,
             next_seq: expected,
             torn_bytes: 0,
+            is_unreadable: false,
         };
         if let Bound::Closed {
             end_seq: Some(end_seq),
             end,
         } = bound
         {
-            let bytes = self.region(position, end.unwrap_or(self.file_bytes))?;
+            let bytes = self.region(position, end.unwrap_or(self.file_bytes));
             tail.end = end.unwrap_or(self.file_bytes).max(position);
             tail.next_seq = Some(end_seq);
             visit(Found::Rot {
@@ -181,34 +197,58 @@ impl<'a> Scan<'a> {
                 is_bounded: end.is_some(),
             });
         }
-        Ok(tail)
+        tail
+    }
+
+    /// The end of the journal cannot be read. Nothing is cut, nothing is appended behind it, and one
+    /// sequence is left out for what may have been there.
+    fn unreadable_tail(
+        &mut self,
+        position: u64,
+        expected: Option<u64>,
+        visit: &mut dyn FnMut(Found),
+    ) -> Tail {
+        let bytes = self.region(position, self.file_bytes);
+        visit(Found::Rot {
+            position,
+            bytes,
+            is_bounded: false,
+        });
+        Tail {
+            end: self.file_bytes,
+            next_seq: expected.map(|seq| seq.saturating_add(1)),
+            torn_bytes: 0,
+            is_unreadable: true,
+        }
+    }
+
+    fn is_unreadable(&self, range: Range<u64>) -> bool {
+        let mut refused = self.unreadable.iter();
+        refused.any(|refused| refused.start < range.end && range.start < refused.end)
     }
 
     /// The next valid group, if one at or after it knows that `expected` was durable; else how
     /// many bytes were torn.
-    fn proof_of_rot(
-        &mut self,
-        position: u64,
-        expected: Option<u64>,
-    ) -> Result<Result<Candidate, u64>, IoError> {
+    fn proof_of_rot(&mut self, position: u64, expected: Option<u64>) -> Result<Candidate, u64> {
         let mut torn_end = position;
-        let head = self.read(position, GROUP_HEADER_BYTES)?;
+        let head = self.read(position, GROUP_HEADER_BYTES);
         if let Some(group_bytes) = self.torn_group_bytes(&head, expected) {
             torn_end = position.saturating_add(group_bytes).min(self.file_bytes);
         }
         let mut first = None;
         let mut from = position + ALIGN as u64;
-        while let Some(group) = self.search(from, expected)? {
+        while let Some(group) = self.search(from, expected) {
             from = group.end();
             torn_end = torn_end.max(from);
-            let is_proof = expected.is_none_or(|seq| group.header.synced_seq > seq);
+            let is_proof = expected.is_none_or(|seq| group.header.synced_seq > seq)
+                || self.is_unreadable(position..group.position);
             let next = first.get_or_insert(group);
             if is_proof {
                 let bytes = next.bytes.clone();
-                return Ok(Ok(Candidate { bytes, ..*next }));
+                return Ok(Candidate { bytes, ..*next });
             }
         }
-        Ok(Err(torn_end - position))
+        Err(torn_end - position)
     }
 
     /// Announced length of what was meant to be the next group: at least two of its marks are right.
@@ -228,20 +268,16 @@ impl<'a> Scan<'a> {
     }
 
     /// The first whole group of this life at or after `from` that comes after `expected`.
-    fn search(
-        &mut self,
-        mut from: u64,
-        expected: Option<u64>,
-    ) -> Result<Option<Candidate>, IoError> {
+    fn search(&mut self, mut from: u64, expected: Option<u64>) -> Option<Candidate> {
         while from + GROUP_HEADER_BYTES as u64 <= self.file_bytes {
-            let window = self.read(from, WINDOW)?;
+            let window = self.read(from, WINDOW);
             let mut at = 0;
             while let Some(bytes) = window.get(at..at + GROUP_HEADER_BYTES) {
                 if bytes.starts_with(b"FGP1")
-                    && let Some(group) = self.group_at(from + at as u64)?
+                    && let Some(group) = self.group_at(from + at as u64)
                     && expected.is_none_or(|seq| group.header.seq > seq)
                 {
-                    return Ok(Some(group));
+                    return Some(group);
                 }
                 at += ALIGN;
             }
@@ -250,40 +286,38 @@ impl<'a> Scan<'a> {
             }
             from += at as u64;
         }
-        Ok(None)
+        None
     }
 
-    fn header_at(&mut self, position: u64) -> Result<Option<GroupHeader>, IoError> {
-        let head = self.read(position, GROUP_HEADER_BYTES)?;
-        Ok(GroupHeader::decode(&head).filter(|header| {
+    fn header_at(&mut self, position: u64) -> Option<GroupHeader> {
+        let head = self.read(position, GROUP_HEADER_BYTES);
+        GroupHeader::decode(&head).filter(|header| {
             header.segment == self.segment && self.nonce.is_none_or(|nonce| nonce == header.nonce)
-        }))
+        })
     }
 
     /// The group at `position`, if it is whole and of this life.
-    fn group_at(&mut self, position: u64) -> Result<Option<Candidate>, IoError> {
-        let Some(header) = self.header_at(position)? else {
-            return Ok(None);
-        };
-        let bytes = self.read(position, length(header.group_bytes))?;
+    fn group_at(&mut self, position: u64) -> Option<Candidate> {
+        let header = self.header_at(position)?;
+        let bytes = self.read(position, length(header.group_bytes));
         let body = bytes.get(8..).unwrap_or_default();
         let is_whole =
             bytes.len() == length(header.group_bytes) && crc32fast::hash(body) == header.crc;
-        Ok(is_whole.then_some(Candidate {
+        is_whole.then_some(Candidate {
             position,
             header,
             bytes,
-        }))
+        })
     }
 
-    fn region(&mut self, from: u64, to: u64) -> Result<Bytes, IoError> {
+    fn region(&mut self, from: u64, to: u64) -> Bytes {
         let bytes = to.min(self.file_bytes).saturating_sub(from);
         self.read(from, usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
     /// Up to `bytes` bytes at `position`, fewer at the end of the file. Never allocates more than
     /// the file holds or a window.
-    fn read(&mut self, position: u64, bytes: usize) -> Result<Bytes, IoError> {
+    fn read(&mut self, position: u64, bytes: usize) -> Bytes {
         let left = usize::try_from(self.file_bytes.saturating_sub(position)).unwrap_or(usize::MAX);
         let bytes = bytes.min(left);
         let skip = position
@@ -293,14 +327,43 @@ impl<'a> Scan<'a> {
             && let Some(end) = skip.checked_add(bytes)
             && end <= self.window.len()
         {
-            return Ok(self.window.slice(skip..end));
+            return self.window.slice(skip..end);
         }
         let mut buffer = vec![0; bytes.max(WINDOW).min(left)];
-        let read = self.file.read_at(position, &mut buffer)?;
-        buffer.truncate(read);
+        match self.file.read_at(position, &mut buffer) {
+            Ok(read) => buffer.truncate(read),
+            Err(error) => self.read_around(position, &mut buffer, &error),
+        }
         self.window = Bytes::from(buffer);
         self.window_at = position;
-        Ok(self.window.slice(..bytes.min(self.window.len())))
+        self.window.slice(..bytes.min(self.window.len()))
+    }
+}
+
+impl Scan<'_> {
+    /// Fills `buffer` piece by piece, with zeros where the device refuses.
+    fn read_around(&mut self, position: u64, buffer: &mut [u8], error: &IoError) {
+        tracing::error!(
+            segment = self.segment,
+            error = error as &dyn std::error::Error,
+            "the journal cannot be read here, keeping what can"
+        );
+        let mut at = position;
+        let mut rest = buffer;
+        while !rest.is_empty() {
+            // Blocks of the device, so that no more is given up than it refuses.
+            let next = (at + 1).next_multiple_of(PIECE);
+            let bytes = usize::try_from(next - at).unwrap_or(rest.len());
+            let (piece, after) = rest.split_at_mut(bytes.min(rest.len()));
+            let end = at + piece.len() as u64;
+            if self.file.read_at(at, piece).is_err() {
+                piece.fill(0);
+                if !self.is_unreadable(at..end) {
+                    self.unreadable.push(at..end);
+                }
+            }
+            (at, rest) = (end, after);
+        }
     }
 }
 

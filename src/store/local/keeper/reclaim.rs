@@ -1,6 +1,5 @@
 //! Segments without live records become spares, or free space.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::Keeper;
@@ -43,10 +42,7 @@ impl Keeper<'_> {
         if info.is_indexed {
             self.forget_rows(segment, info);
         }
-        let memory = self.shared.index.memory.write();
-        memory
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(segment);
+        self.shared.index.remove_from_memory(segment);
         let path = self.shared.segments.path(segment);
         let disk = &self.shared.disk;
         // ORDER: out of the table first. A reader that still finds the segment's bytes checks every
@@ -57,11 +53,12 @@ impl Keeper<'_> {
         let wants_spare = self.shared.signal.spares() < self.shared.config.spare_segments;
         if wants_spare && info.file_bytes >= segment_bytes {
             let spare = new_spare_path(self);
+            disk.rename(&path, &spare)?;
+            disk.sync_dir(self.shared.segments.dir())?;
+            // ORDER: a segment is never cut under its own name, or the next start finds it damaged.
             if info.file_bytes > segment_bytes {
                 file?.set_len(segment_bytes)?;
             }
-            disk.rename(&path, &spare)?;
-            disk.sync_dir(self.shared.segments.dir())?;
             self.shared.signal.add_spare(spare);
         } else {
             disk.remove(&path)?;
@@ -89,6 +86,7 @@ impl Keeper<'_> {
             return;
         };
         let shared = self.shared;
+        shared.index.note_removal();
         self.on_tree(|tree| {
             tree.remove(&extents)?;
             for (partition, _) in &info.shares {

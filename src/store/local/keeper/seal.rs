@@ -99,10 +99,7 @@ impl Keeper<'_> {
             if let Some(info) = self.shared.segments.infos_mut().get_mut(&segment) {
                 info.is_indexed = true;
             }
-            let memory = self.shared.index.memory.write();
-            memory
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(segment);
+            self.shared.index.remove_from_memory(segment);
         }
     }
 }

@@ -68,13 +68,17 @@ fn open_index(
     folder: &Folder,
     clean: Option<&CleanMarker>,
 ) -> (Option<TreeIndex>, IndexReport) {
+    let Some(index_dir) = &config.index_dir else {
+        let reason = "no folder is configured for it".to_owned();
+        return (None, IndexReport::InMemory { reason });
+    };
     let reason = match clean {
         None if folder.is_new => None,
         None => Some("the last stop was not clean".to_owned()),
         Some(clean) if clean.index_token == 0 => {
             Some("the last stop left no index to trust".to_owned())
         }
-        Some(clean) => match index::open(&config.index_dir, config.index_open_timeout) {
+        Some(clean) => match index::open(index_dir, config.index_open_timeout) {
             Opened::Ready(tree) if tree.token() == Some(clean.index_token) => {
                 return (Some(tree), IndexReport::Trusted);
             }
@@ -86,11 +90,11 @@ fn open_index(
             Opened::Hangs => return hangs(),
         },
     };
-    if let Err(error) = index::discard(&config.index_dir) {
+    if let Err(error) = index::discard(index_dir) {
         let reason = format!("{error}: {}", error.source);
         return (None, IndexReport::InMemory { reason });
     }
-    match index::open(&config.index_dir, config.index_open_timeout) {
+    match index::open(index_dir, config.index_open_timeout) {
         Opened::Ready(tree) => {
             let report = match reason {
                 None => IndexReport::Created,

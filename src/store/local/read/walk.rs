@@ -6,19 +6,16 @@ use bytes::Bytes;
 use falcon_protocol::batch::BATCH_HEADER_BYTES;
 use falcon_protocol::{Batch, BatchHeader, Offset, PartitionId};
 
-use crate::io::{DiskFile, IoError};
+use crate::io::DiskFile;
 use crate::store::local::index::Place;
 
 /// Least and most bytes fetched at once, unless one batch needs more.
 const FETCH_BYTES: Range<usize> = 4 << 10..256 << 10;
 
-/// Why an extent was not read as expected.
+/// The bytes are not the batches that the index promises, or the device refuses them or those
+/// fetched along with them.
 #[derive(Debug)]
-pub(super) enum Anomaly {
-    Io(IoError),
-    /// The bytes are not the batches that the index promises.
-    Mismatch,
-}
+pub(super) struct Anomaly;
 
 /// Collects whole batches until there are enough.
 #[derive(Debug)]
@@ -109,10 +106,10 @@ impl Taker {
         let mut expected = place.extent.base_offset;
         let before = self.runs.len();
         while let Some(rest) = extent.get(at..).filter(|rest| !rest.is_empty()) {
-            let header = BatchHeader::decode(rest).map_err(|_| Anomaly::Mismatch)?;
+            let header = BatchHeader::decode(rest).map_err(|_| Anomaly)?;
             let end = at + header.batch_bytes as usize;
             if header.base_offset != expected || end > extent.len() {
-                return Err(Anomaly::Mismatch);
+                return Err(Anomaly);
             }
             expected = header.end_offset();
             match self.judge(&header) {
@@ -167,7 +164,7 @@ impl Window {
             return Ok(self.bytes.slice(skip..end));
         }
         let mut buffer = vec![0; bytes.max(ahead)];
-        let read = file.read_at(position, &mut buffer).map_err(Anomaly::Io)?;
+        let read = file.read_at(position, &mut buffer).map_err(|_| Anomaly)?;
         buffer.truncate(read);
         *self = Self {
             segment,
@@ -193,11 +190,11 @@ pub(super) fn read_extent(
     while position < end && taker.wants_more() {
         let at = (place.segment, position);
         let head = window.fetch(file, at, BATCH_HEADER_BYTES, ahead)?;
-        let header = BatchHeader::decode(&head).map_err(|_| Anomaly::Mismatch)?;
+        let header = BatchHeader::decode(&head).map_err(|_| Anomaly)?;
         let next = position + u64::from(header.batch_bytes);
         let is_outside = next > end || header.end_offset() > place.extent.end_offset();
         if header.base_offset != expected || is_outside {
-            return Err(Anomaly::Mismatch);
+            return Err(Anomaly);
         }
         let verdict = taker.judge(&header);
         // A damaged record count must not pass for a batch that ends after what is wanted: before
@@ -209,10 +206,10 @@ pub(super) fn read_extent(
         };
         if is_answer {
             let bytes = window.fetch(file, at, header.batch_bytes as usize, ahead)?;
-            let batch = Batch::from_bytes(bytes).map_err(|_| Anomaly::Mismatch);
+            let batch = Batch::from_bytes(bytes).map_err(|_| Anomaly);
             let checked = batch.and_then(|batch| {
                 let checked = batch.verify_in(taker.partition);
-                checked.map_err(|_| Anomaly::Mismatch)?;
+                checked.map_err(|_| Anomaly)?;
                 Ok(batch)
             });
             let batch = checked.inspect_err(|_| taker.is_full = false)?;
@@ -228,9 +225,5 @@ pub(super) fn read_extent(
     }
     // An extent that ends early would be looked up again for ever.
     let is_short = position >= end && expected != place.extent.end_offset();
-    if is_short {
-        Err(Anomaly::Mismatch)
-    } else {
-        Ok(())
-    }
+    if is_short { Err(Anomaly) } else { Ok(()) }
 }

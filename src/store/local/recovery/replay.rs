@@ -64,7 +64,7 @@ pub(in crate::store::local) fn replay(
             end: Some(info.groups_end),
         };
         let mut scan = Scan::new(file.as_ref(), *segment, nonce)?;
-        scan.run(position, None, bound, &mut |found| pass.on_found(found))?;
+        scan.run(position, None, bound, &mut |found| pass.on_found(found));
         position = HEADER_BYTES;
     }
     pass.finish();
@@ -82,7 +82,7 @@ fn older_snapshot(
     for (segment, info) in infos.iter().rev() {
         let file = segments.handle(*segment)?;
         let nonce = (!info.is_header_damaged).then_some(info.nonce);
-        let first = Scan::new(file.as_ref(), *segment, nonce)?.first_group()?;
+        let first = Scan::new(file.as_ref(), *segment, nonce)?.first_group();
         if first.is_some_and(|header| header.kind == GroupKind::Snapshot) {
             return Ok(Some((*segment, HEADER_BYTES)));
         }

@@ -137,9 +137,20 @@ struct Pass<'a> {
     lost_copies: Vec<Damage>,
 }
 
+fn warn_unreadable(segment: u64, error: &IoError) {
+    tracing::error!(
+        segment,
+        error = error as &dyn std::error::Error,
+        "a part of a segment cannot be read, it counts as damaged"
+    );
+}
+
 fn read_head(given: Given<'_>, number: u64, file: &dyn DiskFile) -> Result<Head, SurveyError> {
     let mut block = vec![0; usize::try_from(HEADER_BYTES).unwrap_or(4096)];
-    file.read_at(0, &mut block)?;
+    if let Err(error) = file.read_at(0, &mut block) {
+        warn_unreadable(number, &error);
+        block.fill(0);
+    }
     let path = given.segments.path(number);
     let header = match SegmentHeader::decode(&block) {
         Ok(header) if header.journal_id != given.journal_id || header.segment != number => {
@@ -186,7 +197,7 @@ impl Pass<'_> {
         let before = (self.ends.damage.len(), self.lost_copies.len());
         let tail = scan.run(HEADER_BYTES, expected, bound, &mut |found| {
             self.on_found(number, found);
-        })?;
+        });
         self.found.infos.insert(
             number,
             SegmentInfo {
@@ -240,7 +251,7 @@ impl Pass<'_> {
             return Ok(Some(seal.first_seq));
         }
         let nonce = head.header.map(|header| header.nonce);
-        let first = Scan::new(file.as_ref(), number, nonce)?.first_group()?;
+        let first = Scan::new(file.as_ref(), number, nonce)?.first_group();
         Ok(first.map(|header| header.seq))
     }
 
@@ -252,15 +263,16 @@ impl Pass<'_> {
         seal: Seal,
     ) -> Result<bool, SurveyError> {
         let is_in_tree = self.given.indexed.contains(&number);
-        let (stored, extents) = if is_in_tree {
-            (read_summary(file, &seal)?, Vec::new())
+        let footer = if is_in_tree {
+            read_summary(file, &seal).map(|stored| stored.map(|stored| (stored, Vec::new())))
         } else {
-            match read_footer(file, &seal)? {
-                Some((stored, extents)) => (Some(stored), extents),
-                None => (None, Vec::new()),
-            }
+            read_footer(file, &seal)
         };
-        let Some(stored) = stored else {
+        let footer = footer.unwrap_or_else(|error| {
+            warn_unreadable(number, &error);
+            None
+        });
+        let Some((stored, extents)) = footer else {
             tracing::warn!(
                 segment = number,
                 "the footer is damaged, reading the segment"

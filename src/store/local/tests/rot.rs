@@ -107,6 +107,76 @@ fn a_flipped_bit_in_the_header_of_a_group_costs_nothing() {
 }
 
 #[test]
+fn rot_in_the_last_group_is_told_from_a_torn_tail_after_an_idle_moment() {
+    for is_marked in [false, true] {
+        let bench = Bench::new();
+        let (store, ..) = bench.open();
+        fill(&store);
+        for _ in 0..if is_marked { 3 } else { 1 } {
+            store.tidy().unwrap();
+        }
+        let syncs = bench.disk.syncs();
+        store.tidy().unwrap();
+        let more = u64::from(!is_marked);
+        assert_eq!(bench.disk.syncs(), syncs + more, "one mark is enough");
+        drop(store);
+        flip(&bench, b"value-8-b");
+        let (_, report, tables) = bench.open();
+        assert_eq!(report.damage, vec![damage(P, 18, 20)]);
+        assert_eq!((report.torn_tail, tables.rows.len()), (None, 5));
+    }
+}
+
+#[test]
+fn what_the_device_refuses_to_read_is_named_and_the_rest_is_served() {
+    let bench = Bench::new();
+    let (store, ..) = bench.open();
+    for base in 0..3 {
+        append(&store, P, base, &[&[b'a'; 9000]]);
+    }
+    append(&store, P, 3, &[b"proof"]);
+    drop(store);
+    let path = bench.segment_path(1);
+    // A block that only the second of them is in.
+    assert!(bench.disk.make_unreadable(&path, 17_000..17_010));
+    let (store, report, _) = bench.open();
+    assert_eq!(report.damage, vec![damage(P, 1, 2)]);
+    assert_eq!(values(&store, P, 0, 4).unwrap().len(), 1);
+    assert_eq!(values(&store, P, 2, 4).unwrap().len(), 2);
+    let error = values(&store, P, 1, 4).unwrap_err();
+    assert!(matches!(error, ReadError::Damaged(d) if d == damage(P, 1, 2)));
+}
+
+#[test]
+fn an_unreadable_end_is_never_cut_and_nothing_is_written_over_it() {
+    let bench = Bench::new();
+    let (store, ..) = bench.open();
+    append(&store, P, 0, &[&[b'a'; 9000]]);
+    append(&store, P, 1, &[&[b'z'; 9000]]);
+    drop(store);
+    let path = bench.segment_path(1);
+    let before = bench.disk.open(&path).unwrap().len_bytes().unwrap();
+    let last = before - 100..before;
+    assert!(bench.disk.make_unreadable(&path, last.clone()));
+    for life in 0..2 {
+        let (store, report, tables) = bench.open();
+        assert_eq!(report.torn_tail, None);
+        // The second start takes the segment from its footer.
+        assert_eq!(report.rows_damaged, 1 - life);
+        assert_eq!(values(&store, P, 0, 1).unwrap().len(), 1);
+        if life == 0 {
+            assert!(store.wants_snapshot());
+            store.commit_snapshot(tables.snapshot()).unwrap();
+            append(&store, Q, 0, &[b"after"]);
+        }
+        assert_eq!(values(&store, Q, 0, 1).unwrap().len(), 1);
+    }
+    assert_eq!(bench.find(&path, &[b'z'; 100]), None, "it is unreadable");
+    bench.disk.make_readable();
+    assert!(bench.find(&path, &[b'z'; 9000]).is_some(), "the bytes stay");
+}
+
+#[test]
 fn rot_under_a_running_broker_is_found_by_the_read() {
     let mut bench = Bench::new();
     bench.config.cache_bytes = 0;
@@ -191,9 +261,10 @@ fn an_index_that_is_gone_or_garbage_is_built_again() {
         assert_eq!(values(&store, P, 0, 20).unwrap().len(), 20);
         store.close(Vec::new()).unwrap();
         drop(store);
+        let index = bench.config.index_dir.as_ref().unwrap();
         match garbage {
-            None => std::fs::remove_dir_all(&bench.config.index_dir).unwrap(),
-            Some(bytes) => std::fs::write(bench.config.index_dir.join("db"), bytes).unwrap(),
+            None => std::fs::remove_dir_all(index).unwrap(),
+            Some(bytes) => std::fs::write(index.join("db"), bytes).unwrap(),
         }
         let (store, report, _) = bench.open();
         assert!(
