@@ -9,6 +9,7 @@
 mod admin;
 mod backpressure;
 mod broker;
+mod doctor;
 mod flights;
 mod folder;
 mod hostile;
