@@ -8,6 +8,7 @@ use falcon_protocol::{BatchHeader, Offset, PartitionId};
 
 use super::ends::Ends;
 use super::footers::{read_footer, read_summary};
+use super::heads::read_head;
 use crate::io::{DiskFile, IoError};
 use crate::store::local::OpenError;
 use crate::store::local::identity::CleanMarker;
@@ -15,7 +16,7 @@ use crate::store::local::index::{MemoryIndex, Place, TreeIndex};
 use crate::store::local::journal::group::{Entry, GROUP_HEADER_BYTES, GroupHeader, GroupKind};
 use crate::store::local::journal::salvage::{Piece, salvage};
 use crate::store::local::journal::scan::{Bound, Found, Scan, Tail};
-use crate::store::local::journal::segment::{HEADER_BYTES, HeaderError, Seal, SegmentHeader};
+use crate::store::local::journal::segment::{HEADER_BYTES, Seal};
 use crate::store::local::journal::state::StoreState;
 use crate::store::local::segments::{SegmentInfo, Segments};
 use crate::store::{Damage, Extent};
@@ -80,12 +81,6 @@ pub(in crate::store::local) struct Given<'a> {
     pub(in crate::store::local) trusts_footers: bool,
 }
 
-/// One segment's header block.
-struct Head {
-    header: Option<SegmentHeader>,
-    seal: Option<Seal>,
-}
-
 /// Looks at every segment in `numbers`, which is sorted.
 pub(in crate::store::local) fn survey(
     given: Given<'_>,
@@ -133,31 +128,6 @@ struct Pass<'a> {
     given: Given<'a>,
     found: Survey,
     ends: Ends,
-}
-
-fn read_head(given: Given<'_>, number: u64, file: &dyn DiskFile) -> Result<Head, SurveyError> {
-    let mut block = vec![0; usize::try_from(HEADER_BYTES).unwrap_or(4096)];
-    file.read_at(0, &mut block)?;
-    let path = given.segments.path(number);
-    let header = match SegmentHeader::decode(&block) {
-        Ok(header) if header.journal_id != given.journal_id || header.segment != number => {
-            return Err(SurveyError::Open(OpenError::ForeignSegment { path }));
-        }
-        Ok(header) => Some(header),
-        Err(HeaderError::Newer(format)) => {
-            let format = u32::from(format);
-            return Err(SurveyError::Open(OpenError::NewerFormat { path, format }));
-        }
-        Err(HeaderError::Damaged) => {
-            tracing::warn!(segment = number, "the segment's header is damaged");
-            None
-        }
-    };
-    let is_ours = |seal: &Seal| {
-        seal.segment == number && header.is_none_or(|header| header.nonce == seal.nonce)
-    };
-    let seal = Seal::decode(&block).filter(is_ours);
-    Ok(Head { header, seal })
 }
 
 impl Pass<'_> {
