@@ -12,6 +12,7 @@ mod broker;
 mod doctor;
 mod flights;
 mod folder;
+mod formats;
 mod hostile;
 mod memory;
 mod peer;
