@@ -100,10 +100,11 @@ impl Inspection {
             indexed: &nothing,
             trusts_footers: false,
         };
-        let found = survey(given, &numbers).map_err(|error| match error {
+        let mut found = survey(given, &numbers).map_err(|error| match error {
             SurveyError::Open(error) => error,
             SurveyError::Tree(_) => OpenError::NotFalcon { path: dir.clone() },
         })?;
+        segments::prefer_footers(&segments, &mut found)?;
         let replayed = replay(
             &segments,
             &found.infos,
