@@ -227,11 +227,17 @@ async fn open(config: &Config) -> Result<(Arc<LocalStore>, State, RecoveryReport
     };
     let opening = tokio::task::spawn_blocking(move || {
         let mut state = State::new(limits);
-        let opened = LocalStore::open(storage, Arc::new(RealDisk), &mut state);
-        opened.map(|(store, report)| (store, state, report))
+        let (store, report) = LocalStore::open(storage, Arc::new(RealDisk), &mut state)?;
+        // What only the clean-stop marker knew (where a lost tail ended) must survive the next crash.
+        if store.wants_snapshot()
+            && let Err(failure) = store.commit_snapshot(state.rows(state.recovered_offsets()))
+        {
+            warn!(%failure, "what was recovered is not written down yet");
+        }
+        Ok((store, state, report))
     });
     match opening.await {
-        Ok(opened) => Ok(opened?),
+        Ok(opened) => opened,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }

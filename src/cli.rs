@@ -18,6 +18,7 @@ mod completions;
 mod config;
 mod connect;
 mod demo;
+mod doctor;
 mod errors;
 mod failure;
 mod fields;
@@ -96,6 +97,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Copy what is readable of a damaged data folder into a fresh one, at the same offsets.
     Salvage(salvage::SalvageArgs),
+    /// Check the machine: file system, syncs, space, limits, permissions, clock.
+    Doctor(doctor::DoctorArgs),
     /// List the error codes and what to do about each.
     Errors(errors::ErrorsArgs),
     /// Print shell completions.
@@ -135,6 +138,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Config(args) => return config::run(&args, global.json),
         Command::Errors(args) => return errors::run(&args, global.json),
         Command::Completions(args) => return completions::run(&args),
+        Command::Doctor(args) => return doctor::run(&args, global.json),
         Command::Verify(args) => {
             start_log(global.verbose, "off")?;
             let is_json = global.json;
@@ -162,6 +166,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         | Command::Config(_)
         | Command::Errors(_)
         | Command::Completions(_)
+        | Command::Doctor(_)
         | Command::Verify(_)
         | Command::Salvage(_) => Ok(()),
     }
@@ -253,6 +258,7 @@ mod tests {
             "config --check --config falcon.toml",
             "verify --data-dir DIR --json",
             "salvage --data-dir DIR --out DIR",
+            "doctor --data-dir DIR --json",
             "errors --markdown",
             "completions bash",
         ] {

@@ -8,6 +8,7 @@
 //!
 //! Must not know: what the bytes mean, tokio, sockets.
 
+pub mod environment;
 mod read_only;
 mod real;
 mod sim;

@@ -96,3 +96,17 @@ fn the_real_disk_and_the_simulated_one_behave_alike() {
     behaves(&RealDisk, dir.path());
     behaves(&SimDisk::new(), Path::new("/simulated"));
 }
+
+#[test]
+fn the_file_system_is_that_of_the_innermost_mount() {
+    let mounts = "\
+22 1 8:1 / / rw shared:1 - ext4 /dev/vda rw
+30 22 0:27 / /tmp rw - tmpfs tmpfs rw
+31 22 0:28 / /mnt/a\\040b rw - nfs4 server:/x rw
+";
+    let of = |path| environment::file_system_in(mounts, Path::new(path));
+    assert_eq!(of("/var/lib"), Some("ext4".to_owned()));
+    assert_eq!(of("/tmp/data"), Some("tmpfs".to_owned()));
+    assert_eq!(of("/tmpfile"), Some("ext4".to_owned()));
+    assert_eq!(of("/mnt/a b/data"), Some("nfs4".to_owned()));
+}

@@ -67,6 +67,16 @@ impl Broker {
         Self::start_as(&[], settings)
     }
 
+    /// One that is not started yet, on the folder `data` in `folder`.
+    pub(crate) fn on(folder: TempDir) -> Self {
+        Self {
+            process: None,
+            folder,
+            flags: Vec::new(),
+            settings: Vec::new(),
+        }
+    }
+
     fn start_as(flags: &[&str], settings: &[(&str, &str)]) -> Self {
         let settings = settings
             .iter()

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::broker::{Broker, Ran};
 use crate::folder::{
-    expect_error, fill, fill_segments, find, fingerprint, flip, offline, partitions, segment,
+    expect_error, fill, fill_segments, find, fingerprint, flip, kill, offline, partitions, segment,
     small_segments, stop, verify,
 };
 
@@ -180,4 +180,23 @@ fn a_folder_without_identity_or_with_a_segment_gone_can_be_saved() {
     broker.serve();
     let ran = broker.run(&["subscribe", "flights", "--from", "earliest", "--until-end"]);
     assert_eq!(ran.lines().len(), 842);
+}
+
+#[test]
+fn offsets_of_a_lost_tail_stay_taken_also_when_nothing_is_committed_before_the_next_crash() {
+    let mut broker = small_segments();
+    broker.run(&["topic", "create", "t"]);
+    for n in 0..10 {
+        broker.run_with(&["publish", "t"], format!("value-{n}-\n").as_bytes());
+    }
+    stop(&mut broker);
+    let path = segment(&broker.data_dir(), 1);
+    let at = usize::try_from(find(&path, b"value-5-")).expect("a position");
+    let whole = std::fs::read(&path).expect("a readable file");
+    std::fs::write(&path, &whole[..at]).expect("a writable folder");
+    broker.serve();
+    kill(&mut broker);
+    broker.serve();
+    let ran = broker.run_with(&["publish", "t", "--receipts"], b"next\n");
+    assert_eq!(ran.text(), "0 10\n");
 }

@@ -90,7 +90,7 @@ impl Inspection {
         let Some(journal_id) = journal_id else {
             return Err(OpenError::NotFalcon { path: dir });
         };
-        let clean = read_clean(disk.as_ref(), &config, journal_id, &mut findings)?;
+        let clean = read_clean(disk.as_ref(), &config, journal_id, &mut findings);
         let nothing = HashSet::new();
         let given = Given {
             segments: &segments,
@@ -100,10 +100,11 @@ impl Inspection {
             indexed: &nothing,
             trusts_footers: false,
         };
-        let found = survey(given, &numbers).map_err(|error| match error {
+        let mut found = survey(given, &numbers).map_err(|error| match error {
             SurveyError::Open(error) => error,
             SurveyError::Tree(_) => OpenError::NotFalcon { path: dir.clone() },
         })?;
+        segments::prefer_footers(&segments, &mut found)?;
         let replayed = replay(
             &segments,
             &found.infos,
@@ -222,13 +223,13 @@ fn read_clean(
     config: &LocalConfig,
     journal_id: u128,
     findings: &mut Vec<Finding>,
-) -> Result<Option<CleanMarker>, OpenError> {
+) -> Option<CleanMarker> {
     let path = clean_path(config);
-    let marker = CleanMarker::read(disk, &path)?;
     let is_there = disk.open(&path).is_ok();
+    let marker = CleanMarker::read(disk, &path);
     let ours = marker.filter(|marker| marker.journal_id == journal_id);
     if is_there && ours.is_none() {
         findings.push(Finding::new(&config.data_dir, &path, FindingKind::Marker));
     }
-    Ok(ours)
+    ours
 }

@@ -16,7 +16,7 @@ use super::forward::Forward;
 use super::identity::CleanMarker;
 use super::index::Index;
 use super::keeper::{self, Signal};
-use super::recovery::{Replayed, Survey, replay};
+use super::recovery::{Replayed, Survey, check_heads, replay};
 use super::segments::{SegmentInfo, Segments};
 use super::{LocalConfig, LocalStore, OpenError, RecoveryReport, Shared, TornTail};
 use crate::io::{Disk, DiskFile, IoError};
@@ -40,6 +40,8 @@ impl LocalStore {
         let started = now();
         let folder = Folder::open(&config, disk.as_ref())?;
         let segments = Segments::new(Arc::clone(&disk), &folder.journal_dir);
+        // ORDER: before the index is opened, since sled writes where it is opened.
+        check_heads(&segments, folder.identity.journal_id, &folder.segments)?;
         let clean = CleanMarker::read(disk.as_ref(), &folder.clean_path)
             .filter(|clean| clean.journal_id == folder.identity.journal_id);
         let Indexed {

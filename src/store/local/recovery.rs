@@ -7,9 +7,11 @@
 
 mod ends;
 mod footers;
+mod heads;
 mod replay;
 mod survey;
 
 pub(super) use footers::read_footer;
+pub(super) use heads::check_heads;
 pub(super) use replay::{Replayed, replay};
 pub(super) use survey::{Flaw, FlawKind, Given, Survey, SurveyError, survey};

@@ -33,7 +33,7 @@ impl Inspection {
             let place = self.memory.first_from(partition, walk.next);
             let place = place.filter(|place| place.extent.base_offset < range.end);
             let Some(place) = place else {
-                walk.lose(range.end, None, false);
+                walk.lose(range.end, None, None);
                 break;
             };
             if walk.extent(&place, visit)?.is_break() {
@@ -59,7 +59,7 @@ impl Walk<'_> {
         place: &Place,
         visit: &mut dyn FnMut(Batch) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, OpenError> {
-        self.lose(place.extent.base_offset, Some(place), false);
+        self.lose(place.extent.base_offset, Some(place), None);
         let file = self.inspection.segments.handle(place.segment)?;
         // LIMIT: an extent was measured over bytes that are in the file.
         let left = file.len_bytes()?.saturating_sub(place.position);
@@ -67,28 +67,33 @@ impl Walk<'_> {
         let mut buffer = vec![0; usize::try_from(bytes).unwrap_or(0)];
         let read = file.read_at(place.position, &mut buffer)?;
         buffer.truncate(read);
+        let mut position = place.position;
         for batch in find_batches(self.partition, &Bytes::from(buffer)) {
+            let at = batch.at;
             let whole = batch.bytes.and_then(|bytes| Batch::from_bytes(bytes).ok());
             let Some(batch) = whole.filter(|batch| batch.check_records().is_ok()) else {
                 continue;
             };
             let header = *batch.header();
+            let after = place.position + (at + batch.bytes().len()) as u64;
+            let before = std::mem::replace(&mut position, after);
             if header.end_offset() <= self.next || header.base_offset >= self.end {
                 continue;
             }
-            self.lose(header.base_offset, Some(place), true);
+            self.lose(header.base_offset, Some(place), Some(before));
             if visit(batch).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
             self.next = header.end_offset();
         }
-        self.lose(place.extent.end_offset(), Some(place), true);
+        self.lose(place.extent.end_offset(), Some(place), Some(position));
         self.previous = Some(*place);
         Ok(ControlFlow::Continue(()))
     }
 
-    /// No whole batch has the records from the next one due up to `to`.
-    fn lose(&mut self, to: Offset, place: Option<&Place>, is_inside: bool) {
+    /// No whole batch has the records from the next one due up to `to`. They are in `place` at
+    /// `position`, or before it when there is none.
+    fn lose(&mut self, to: Offset, place: Option<&Place>, position: Option<u64>) {
         let to = to.min(self.end);
         if self.next >= to {
             return;
@@ -97,13 +102,13 @@ impl Walk<'_> {
             partition: self.partition,
             range: self.next..to,
         };
-        let finding = match place {
-            Some(place) if is_inside => {
+        let finding = match (place, position) {
+            (Some(place), Some(position)) => {
                 let path = self.inspection.segments.path(place.segment);
                 let finding = self.inspection.finding(&path, FindingKind::Records);
-                finding.at(place.position)
+                finding.at(position)
             }
-            _ => self.inspection.where_lost(&lost, self.previous, place),
+            (_, _) => self.inspection.where_lost(&lost, self.previous, place),
         };
         self.found.push(finding.losing(lost));
         self.next = to;

@@ -1,6 +1,6 @@
 //! Headers, seal slots, footers, and the chain of segments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use falcon_protocol::PartitionId;
 
@@ -11,8 +11,8 @@ use crate::store::local::index::Place;
 use crate::store::local::journal::segment::{
     HEADER_BYTES, HeaderError, SEAL_POSITION, Seal, SegmentHeader,
 };
-use crate::store::local::recovery::{FlawKind, read_footer};
-use crate::store::local::segments::Segments;
+use crate::store::local::recovery::{FlawKind, Survey, read_footer};
+use crate::store::local::segments::{SegmentInfo, Segments};
 
 fn header_block(file: &dyn DiskFile) -> Result<Vec<u8>, OpenError> {
     let mut block = vec![0; usize::try_from(HEADER_BYTES).unwrap_or(4096)];
@@ -61,6 +61,33 @@ pub(super) fn check_headers(
     Ok(journal_id)
 }
 
+/// In a damaged segment a whole footer knows better where batches are than a search: it finds those
+/// whose entry is damaged and not they themselves. A broker reads by it too.
+pub(super) fn prefer_footers(segments: &Segments, found: &mut Survey) -> Result<(), OpenError> {
+    let damaged: BTreeSet<u64> = found.flaws.iter().map(|flaw| flaw.segment).collect();
+    for number in damaged {
+        let Some(info) = found.infos.get(&number) else {
+            continue;
+        };
+        let file = segments.handle(number)?;
+        let seal = Seal::decode(&header_block(file.as_ref())?);
+        let Some(seal) = seal.filter(|seal| is_of(seal, number, info)) else {
+            continue;
+        };
+        if let Some((_, extents)) = read_footer(file.as_ref(), &seal)? {
+            found.memory.remove(number);
+            for (partition, place) in extents {
+                found.memory.insert(partition, place);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_of(seal: &Seal, number: u64, info: &SegmentInfo) -> bool {
+    seal.segment == number && (info.is_header_damaged || seal.nonce == info.nonce)
+}
+
 impl Inspection {
     /// Seal slots and footers against what the segments hold, and segments against each other.
     pub(super) fn check_segments(&self, found: &mut Vec<Finding>) -> Result<(), OpenError> {
@@ -87,9 +114,7 @@ impl Inspection {
             if is_empty {
                 continue;
             }
-            let seal = Seal::decode(&block).filter(|seal| {
-                seal.segment == *number && (info.is_header_damaged || seal.nonce == info.nonce)
-            });
+            let seal = Seal::decode(&block).filter(|seal| is_of(seal, *number, info));
             let Some(seal) = seal else {
                 found.push(self.finding(&path, FindingKind::Seal).at(SEAL_POSITION));
                 continue;

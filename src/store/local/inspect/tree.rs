@@ -28,7 +28,9 @@ impl Inspection {
         let Some(clean) = self.clean.as_ref().filter(|clean| clean.index_token != 0) else {
             return IndexVerdict::Unused;
         };
-        let dir = &self.config.index_dir;
+        let Some(dir) = &self.config.index_dir else {
+            return IndexVerdict::Unused;
+        };
         match RealDisk.copy_tree(dir, scratch) {
             Ok(()) => {}
             Err(error) if error.is_not_found() => return self.wrong("it is not there"),
@@ -55,7 +57,8 @@ impl Inspection {
 
     fn wrong(&self, reason: &str) -> IndexVerdict {
         let kind = FindingKind::Index(reason.to_owned());
-        let finding = self.finding(&self.config.index_dir, kind);
+        let dir = self.config.index_dir.as_ref();
+        let finding = self.finding(dir.unwrap_or(&self.config.data_dir), kind);
         IndexVerdict::Wrong(Box::new(finding))
     }
 

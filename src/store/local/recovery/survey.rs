@@ -9,13 +9,14 @@ use falcon_protocol::{Offset, PartitionId};
 
 use super::ends::Ends;
 use super::footers::{read_footer, read_summary};
+use super::heads::read_head;
 use crate::io::{DiskFile, IoError};
 use crate::store::Damage;
 use crate::store::local::OpenError;
 use crate::store::local::identity::CleanMarker;
 use crate::store::local::index::{MemoryIndex, Place, TreeIndex};
 use crate::store::local::journal::scan::{Bound, Scan, Tail};
-use crate::store::local::journal::segment::{HEADER_BYTES, HeaderError, Seal, SegmentHeader};
+use crate::store::local::journal::segment::{HEADER_BYTES, Seal};
 use crate::store::local::segments::{SegmentInfo, Segments};
 
 /// What the first pass found.
@@ -78,12 +79,6 @@ pub(in crate::store::local) struct Given<'a> {
     pub(in crate::store::local) trusts_footers: bool,
 }
 
-/// One segment's header block.
-struct Head {
-    header: Option<SegmentHeader>,
-    seal: Option<Seal>,
-}
-
 /// Looks at every segment in `numbers`, which is sorted.
 pub(in crate::store::local) fn survey(
     given: Given<'_>,
@@ -137,40 +132,12 @@ struct Pass<'a> {
     lost_copies: Vec<Damage>,
 }
 
-fn warn_unreadable(segment: u64, error: &IoError) {
+pub(super) fn warn_unreadable(segment: u64, error: &IoError) {
     tracing::error!(
         segment,
         error = error as &dyn std::error::Error,
         "a part of a segment cannot be read, it counts as damaged"
     );
-}
-
-fn read_head(given: Given<'_>, number: u64, file: &dyn DiskFile) -> Result<Head, SurveyError> {
-    let mut block = vec![0; usize::try_from(HEADER_BYTES).unwrap_or(4096)];
-    if let Err(error) = file.read_at(0, &mut block) {
-        warn_unreadable(number, &error);
-        block.fill(0);
-    }
-    let path = given.segments.path(number);
-    let header = match SegmentHeader::decode(&block) {
-        Ok(header) if header.journal_id != given.journal_id || header.segment != number => {
-            return Err(SurveyError::Open(OpenError::ForeignSegment { path }));
-        }
-        Ok(header) => Some(header),
-        Err(HeaderError::Newer(format)) => {
-            let format = u32::from(format);
-            return Err(SurveyError::Open(OpenError::NewerFormat { path, format }));
-        }
-        Err(HeaderError::Damaged) => {
-            tracing::warn!(segment = number, "the segment's header is damaged");
-            None
-        }
-    };
-    let is_ours = |seal: &Seal| {
-        seal.segment == number && header.is_none_or(|header| header.nonce == seal.nonce)
-    };
-    let seal = Seal::decode(&block).filter(is_ours);
-    Ok(Head { header, seal })
 }
 
 impl Pass<'_> {
