@@ -118,6 +118,8 @@ impl Campaign {
                 self.cycles
             );
         }
+        // Those of rounds that found something stay in it.
+        std::fs::remove_dir(&self.work).ok();
         section.seconds = Duration::from_nanos(now_ns().saturating_sub(begun)).as_secs();
         let has_lost = section.violations.contains_key(&Violation::Lost);
         let is_clean = section.violations.is_empty() && section.complaints == 0;
