@@ -79,7 +79,7 @@ enum Command {
 
 #[derive(Debug, Clone, Args)]
 struct Common {
-    /// Seed of the first round; each later round has the next.
+    /// Seed of the first round; each later round has the next. Even ones have retention.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// The broker's program; by default `falcon` beside this one.
