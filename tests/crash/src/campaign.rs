@@ -73,7 +73,9 @@ pub struct Section {
     pub rounds: u32,
     /// Faults that struck.
     pub faults: u32,
-    /// Those among them that struck a broker that was starting.
+    /// Those among them that took power away, not only the broker.
+    pub power_cuts: u32,
+    /// Those that struck a broker that was starting.
     pub faults_during_start: u32,
     /// Those that struck a broker that was stopping.
     pub faults_during_stop: u32,
@@ -170,6 +172,7 @@ impl Campaign {
             seeds_with_findings: Vec::new(),
             rounds: 0,
             faults: 0,
+            power_cuts: 0,
             faults_during_start: 0,
             faults_during_stop: 0,
             clean_stops: 0,
@@ -187,6 +190,7 @@ impl Section {
     fn add(&mut self, report: &RoundReport) {
         self.rounds += 1;
         self.faults += report.faults;
+        self.power_cuts += report.power_cuts;
         self.faults_during_start += report.faults_during_start;
         self.faults_during_stop += report.faults_during_stop;
         self.clean_stops += report.clean_stops;
@@ -213,8 +217,8 @@ impl Section {
         };
         let reason = self.reason.as_deref().unwrap_or_default();
         format!(
-            "{} {:?}: seed {}, {} faults, {acked} acked, {stored} stored, {found} ({} s) {reason}",
-            self.name, self.status, self.seed, self.faults, self.seconds
+            "{} {:?}: seed {}, {} faults ({} power cuts), {acked} acked, {stored} stored, {found} ({} s) {reason}",
+            self.name, self.status, self.seed, self.faults, self.power_cuts, self.seconds
         )
     }
 }

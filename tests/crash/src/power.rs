@@ -77,7 +77,11 @@ pub fn run(
         options.environment.push((NO_SYNC.into(), "1".into()));
     }
     let mut power = Power::new(&options, filesystem, is_control)?;
-    round::run(&options, &mut power)
+    let report = round::run(&options, &mut power)?;
+    Ok(RoundReport {
+        power_cuts: power.cuts,
+        ..report
+    })
 }
 
 struct Power {
@@ -91,6 +95,7 @@ struct Power {
     random: Rng,
     /// Whether power is gone, not only the broker.
     is_cut: bool,
+    cuts: u32,
 }
 
 impl Power {
@@ -124,6 +129,7 @@ impl Power {
             mount_point,
             random: Rng::with_seed(options.seed),
             is_cut: false,
+            cuts: 0,
         };
         power.mount()?;
         Ok(power)
@@ -159,6 +165,7 @@ impl Fault for Power {
             broker.into_iter().for_each(Broker::kill);
             return Ok(());
         }
+        self.cuts += 1;
         self.disk.cut();
         // ORDER: the signal before the release, so that the broker never runs on without a device.
         if let Some(broker) = &broker {

@@ -70,7 +70,9 @@ pub struct RoundReport {
     pub seed: u64,
     /// Faults that struck.
     pub faults: u32,
-    /// Those among them that struck a broker that was starting.
+    /// Those among them that took power away, not only the broker.
+    pub power_cuts: u32,
+    /// Those that struck a broker that was starting.
     pub faults_during_start: u32,
     /// Those that struck a broker that was stopping.
     pub faults_during_stop: u32,
