@@ -14,6 +14,7 @@ fn run(seed: u64, cycles: u32, is_control: bool) -> RoundReport {
         seed,
         cycles,
         work_ms_max: 300,
+        retention_bytes: None,
         environment: Vec::new(),
     };
     let report = kill::run(&options, is_control).expect("the round can be run");

@@ -16,6 +16,9 @@ use crate::round::{RoundOptions, RoundReport};
 /// Examples and complaints kept of all rounds.
 const SAID_MAX: usize = 40;
 
+/// What a partition keeps in rounds with retention: about one segment.
+const RETENTION_BYTES: u64 = 1 << 20;
+
 /// Rounds to run.
 #[derive(Debug, Clone)]
 pub struct Campaign {
@@ -25,7 +28,7 @@ pub struct Campaign {
     pub program: PathBuf,
     /// Folder for the rounds' folders.
     pub work: PathBuf,
-    /// Seed of the first round; each later one has the next.
+    /// Seed of the first round; each later one has the next. Even ones have retention.
     pub seed: u64,
     /// Faults in all, those during starts and before the full reads not counted.
     pub cycles: u32,
@@ -70,8 +73,12 @@ pub struct Section {
     pub rounds: u32,
     /// Faults that struck.
     pub faults: u32,
-    /// Those among them that struck a broker that was starting.
+    /// Those among them that took power away, not only the broker.
+    pub power_cuts: u32,
+    /// Those that struck a broker that was starting.
     pub faults_during_start: u32,
+    /// Those that struck a broker that was stopping.
+    pub faults_during_stop: u32,
     /// Those after an orderly stop.
     pub clean_stops: u32,
     /// What was judged.
@@ -118,6 +125,8 @@ impl Campaign {
                 self.cycles
             );
         }
+        // Those of rounds that found something stay in it.
+        std::fs::remove_dir(&self.work).ok();
         section.seconds = Duration::from_nanos(now_ns().saturating_sub(begun)).as_secs();
         let has_lost = section.violations.contains_key(&Violation::Lost);
         let is_clean = section.violations.is_empty() && section.complaints == 0;
@@ -141,6 +150,8 @@ impl Campaign {
             seed,
             cycles,
             work_ms_max: self.work_ms_max,
+            // Every second round reuses segments.
+            retention_bytes: seed.is_multiple_of(2).then_some(RETENTION_BYTES),
             environment: self.environment.clone(),
         })?;
         if report.is_clean() || self.is_control {
@@ -161,7 +172,9 @@ impl Campaign {
             seeds_with_findings: Vec::new(),
             rounds: 0,
             faults: 0,
+            power_cuts: 0,
             faults_during_start: 0,
+            faults_during_stop: 0,
             clean_stops: 0,
             counts: Counts::default(),
             violations: BTreeMap::new(),
@@ -177,7 +190,9 @@ impl Section {
     fn add(&mut self, report: &RoundReport) {
         self.rounds += 1;
         self.faults += report.faults;
+        self.power_cuts += report.power_cuts;
         self.faults_during_start += report.faults_during_start;
+        self.faults_during_stop += report.faults_during_stop;
         self.clean_stops += report.clean_stops;
         self.counts.add(&report.verdict.counts);
         for (violation, count) in &report.verdict.violations {
@@ -202,8 +217,8 @@ impl Section {
         };
         let reason = self.reason.as_deref().unwrap_or_default();
         format!(
-            "{} {:?}: seed {}, {} faults, {acked} acked, {stored} stored, {found} ({} s) {reason}",
-            self.name, self.status, self.seed, self.faults, self.seconds
+            "{} {:?}: seed {}, {} faults ({} power cuts), {acked} acked, {stored} stored, {found} ({} s) {reason}",
+            self.name, self.status, self.seed, self.faults, self.power_cuts, self.seconds
         )
     }
 }

@@ -33,7 +33,23 @@ use places::{Place, Places};
 /// [`CrashError::Malformed`] when it is not a history of one run: a publisher with holes in its
 /// sequences, offsets beyond the limit. That is a fault of the rig.
 pub fn check<H: History + ?Sized>(history: &H) -> Result<Verdict, CrashError> {
-    let mut judge = Judge::default();
+    judge(history, Judge::default())
+}
+
+/// Judges a history of topics that lose their oldest records by retention: the final read may begin
+/// anywhere, and what was acknowledged or read below its first offset may be gone.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_trimmed<H: History + ?Sized>(history: &H) -> Result<Verdict, CrashError> {
+    let judge_of_trimmed = Judge {
+        is_trimmed: true,
+        ..Judge::default()
+    };
+    judge(history, judge_of_trimmed)
+}
+
+fn judge<H: History + ?Sized>(history: &H, mut judge: Judge) -> Result<Verdict, CrashError> {
     history.for_each(&mut |entry| judge.count(entry))?;
     judge.places.settle()?;
     history.for_each(&mut |entry| {
@@ -53,6 +69,8 @@ pub fn check<H: History + ?Sized>(history: &H) -> Result<Verdict, CrashError> {
 
 #[derive(Debug, Default)]
 struct Judge {
+    /// Whether old records may go by retention.
+    is_trimmed: bool,
     places: Places,
     /// Of each partition in the final read.
     ends: HashMap<u16, PartitionEnd>,
@@ -65,6 +83,8 @@ struct Judge {
 
 #[derive(Debug, Default)]
 struct PartitionEnd {
+    /// First offset of the final read.
+    start: u64,
     next: u64,
     /// Last sequence of each publisher.
     last: HashMap<u32, u32>,
@@ -90,7 +110,16 @@ impl Judge {
     }
 
     fn read_finally(&mut self, entry: &Entry) {
-        let end = self.ends.entry(entry.partition).or_default();
+        let is_trimmed = self.is_trimmed;
+        let begin = || {
+            let start = if is_trimmed { entry.offset } else { 0 };
+            PartitionEnd {
+                start,
+                next: start,
+                last: HashMap::new(),
+            }
+        };
+        let end = self.ends.entry(entry.partition).or_insert_with(begin);
         if entry.offset > end.next {
             let missing = entry.offset - end.next;
             self.verdict.add(Violation::Gap, entry, || {
@@ -146,6 +175,7 @@ impl Judge {
 
     fn compare_ack(&mut self, entry: &Entry) {
         match (self.places.find(entry.value), Place::of(entry)) {
+            (None, _) if self.may_be_trimmed(entry) => {}
             (None, _) => self.verdict.add(Violation::Lost, entry, || {
                 "it was acknowledged, and is not stored".into()
             }),
@@ -158,12 +188,17 @@ impl Judge {
         }
     }
 
+    fn may_be_trimmed(&self, entry: &Entry) -> bool {
+        let end = self.ends.get(&entry.partition);
+        self.is_trimmed && end.is_some_and(|end| entry.offset < end.start)
+    }
+
     fn compare_read(&mut self, entry: &Entry) {
         let due = self.due.entry((entry.actor, entry.partition));
         let due = due.or_insert(entry.offset);
         let expected = *due;
         *due = entry.offset.saturating_add(1).max(expected);
-        if entry.offset > expected {
+        if entry.offset > expected && !self.is_trimmed {
             self.verdict.add(Violation::Gap, entry, || {
                 format!("a subscriber was due offset {expected}")
             });
@@ -180,6 +215,7 @@ impl Judge {
             return;
         }
         match (self.places.find(entry.value), Place::of(entry)) {
+            (None, _) if self.may_be_trimmed(entry) => {}
             (None, _) => self.verdict.add(Violation::ReadBeforeDurable, entry, || {
                 "a subscriber was given it, and it is not stored".into()
             }),

@@ -17,4 +17,6 @@ mod payload;
 #[cfg(target_os = "linux")]
 pub mod power;
 mod process;
+pub mod results;
 pub mod round;
+pub mod scale;

@@ -18,7 +18,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use falcon_client::{Client, Offset, Start, TopicOptions};
+use falcon_client::{Client, Offset, Reset, Start, SubscriptionBuilder, TopicOptions};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,6 +38,8 @@ const TAIL_RECORDS: u64 = 500;
 struct Shared {
     address: String,
     partitions: u16,
+    /// Whether old records go, so that a subscriber may come too late.
+    retention_bytes: Option<u64>,
     folder: PathBuf,
     publishers: AtomicU32,
     actors: AtomicU32,
@@ -75,11 +77,12 @@ impl Load {
         runtime: Handle,
         address: String,
         folder: PathBuf,
-        partitions: u16,
+        (partitions, retention_bytes): (u16, Option<u64>),
     ) -> Result<Self, CrashError> {
         let shared = Shared {
             address,
             partitions,
+            retention_bytes,
             folder,
             publishers: AtomicU32::new(0),
             actors: AtomicU32::new(0),
@@ -186,7 +189,10 @@ impl Shared {
             CrashError::Program(format!("the topic cannot be created: {error}"))
         };
         let client = Client::connect(&self.address).await.map_err(failed)?;
-        let options = TopicOptions::new(self.partitions.into());
+        let mut options = TopicOptions::new(self.partitions.into());
+        if let Some(bytes) = self.retention_bytes {
+            options = options.retention_bytes(bytes);
+        }
         let created = client.create_topic(TOPIC, options).await;
         created.map(drop).map_err(failed)
     }
@@ -229,6 +235,11 @@ async fn retry<T, F: Future<Output = Option<T>>>(
         }
     };
     stop.run_until_cancelled(attempts).await
+}
+
+/// A subscription that goes on where retention overtook it.
+fn subscribe(client: &Client) -> SubscriptionBuilder {
+    client.subscribe(TOPIC).on_out_of_range(Reset::Earliest)
 }
 
 /// The offset to begin with where a group has none stored.

@@ -9,6 +9,14 @@ use falcon_crash::checker::check;
 use falcon_crash::error::CrashError;
 use falcon_crash::kill;
 use falcon_crash::power::{self, FileSystem};
+use falcon_crash::results::{Results, write_json};
+use falcon_crash::scale::measure;
+
+/// Kills, cycles of power cuts for each file system, records of the judge's history. Of so many cycles
+/// about 95 in 100 are cuts: some strike twice, some only kill.
+const SHORT: (u32, u32, u32) = (60, 30, 1_000_000);
+const LONG: (u32, u32, u32) = (1_000, 360, 10_000_000);
+const CONTROL_CYCLES: u32 = 3;
 
 /// Breaks Falcon as machines break, and judges what clients saw.
 #[derive(Debug, Parser)]
@@ -45,6 +53,23 @@ enum Command {
         #[arg(long)]
         control: bool,
     },
+    /// Everything, short enough for each change or as long as for a release.
+    All {
+        #[command(flatten)]
+        common: Common,
+        /// At least 1,000 kills, and 300 power cuts for each file system.
+        #[arg(long)]
+        long: bool,
+        /// The sources, for the results.
+        #[arg(long, default_value = "unknown")]
+        commit: String,
+    },
+    /// Judges a good history of so many records, and says what that took.
+    Scale {
+        /// Records.
+        #[arg(long, default_value_t = 1_000_000)]
+        records: u32,
+    },
     /// Judges histories.
     Check {
         /// Files of one run.
@@ -55,7 +80,7 @@ enum Command {
 
 #[derive(Debug, Clone, Args)]
 struct Common {
-    /// Seed of the first round; each later round has the next.
+    /// Seed of the first round; each later round has the next. Even ones have retention.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// The broker's program; by default `falcon` beside this one.
@@ -65,7 +90,7 @@ struct Common {
     #[arg(long)]
     work: Option<PathBuf>,
     /// Writes the figures to this file too.
-    #[arg(long)]
+    #[arg(long, overrides_with = "json")]
     json: Option<PathBuf>,
 }
 
@@ -88,8 +113,7 @@ fn run(command: Command) -> Result<bool, CrashError> {
             cycles,
             control,
         } => {
-            let campaign = common.campaign("kill", cycles, control)?;
-            let section = campaign.run(|options| kill::run(options, control));
+            let section = common.kill(cycles, control)?;
             common.report(&[section])
         }
         Command::Power {
@@ -100,6 +124,16 @@ fn run(command: Command) -> Result<bool, CrashError> {
         } => {
             let section = common.power(cycles, filesystem, control)?;
             common.report(&[section])
+        }
+        Command::All {
+            common,
+            long,
+            commit,
+        } => common.all(long, commit),
+        Command::Scale { records } => {
+            let report = measure(records)?;
+            println!("{report:?}");
+            Ok(report.is_clean)
         }
         Command::Check { files } => {
             let verdict = check(&files[..])?;
@@ -124,6 +158,35 @@ impl Common {
             environment: Vec::new(),
             is_control,
         })
+    }
+
+    /// All kinds, each with its control.
+    fn all(&self, is_long: bool, commit: String) -> Result<bool, CrashError> {
+        let (kills, cuts, records) = if is_long { LONG } else { SHORT };
+        let mut sections = vec![self.kill(kills, false)?, self.kill(CONTROL_CYCLES, true)?];
+        for filesystem in [FileSystem::Ext4, FileSystem::Xfs] {
+            sections.push(self.power(cuts, filesystem, false)?);
+            sections.push(self.power(CONTROL_CYCLES, filesystem, true)?);
+        }
+        let length = if is_long { "long" } else { "short" };
+        let results = Results::new(length, commit, sections, measure(records)?);
+        for section in &results.sections {
+            println!("{}", section.summary());
+            if !section.is_control {
+                section.said.iter().for_each(|said| println!("  {said}"));
+            }
+        }
+        println!("judge: {:?}", results.judge);
+        if let Some(path) = &self.json {
+            write_json(path, &results)?;
+            println!("results: {}", path.display());
+        }
+        Ok(results.is_passed())
+    }
+
+    fn kill(&self, cycles: u32, is_control: bool) -> Result<Section, CrashError> {
+        let campaign = self.campaign("kill", cycles, is_control)?;
+        Ok(campaign.run(|options| kill::run(options, is_control)))
     }
 
     fn power(
@@ -155,9 +218,7 @@ impl Common {
             section.said.iter().for_each(|said| println!("  {said}"));
         }
         if let Some(path) = &self.json {
-            let text = serde_json::to_string_pretty(sections)
-                .map_err(|error| CrashError::Program(error.to_string()))?;
-            std::fs::write(path, text + "\n").map_err(CrashError::io("write", path))?;
+            write_json(path, &sections)?;
         }
         let is_failed = |section: &Section| section.status == Status::Failed;
         Ok(!sections.iter().any(is_failed))

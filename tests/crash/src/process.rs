@@ -112,6 +112,11 @@ impl Broker {
         self.signal(Signal::KILL);
     }
 
+    /// Asks it to stop, and does not wait.
+    pub(crate) fn send_terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
     /// Ends it without warning.
     pub(crate) fn kill(mut self) {
         self.send_kill();
@@ -120,7 +125,7 @@ impl Broker {
 
     /// Asks it to stop; answers whether it did so, with exit code 0.
     pub(crate) fn stop(mut self) -> bool {
-        self.signal(Signal::TERM);
+        self.send_terminate();
         let is_over = |lines: &Receiver<String>| loop {
             match lines.recv_timeout(DEADLINE) {
                 Ok(_) => {}

@@ -12,15 +12,17 @@ use fastrand::Rng;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
-use crate::checker::{Verdict, check};
+use crate::checker::{Verdict, check, check_trimmed};
 use crate::error::CrashError;
 use crate::load::Load;
 use crate::process::{Broker, Program, free_port};
 
 const PARTITIONS: u16 = 4;
+const RETENTION_CHECK: (&str, &str) = ("FALCON_STORAGE_RETENTION_CHECK_MS", "50ms");
 /// Small segments, so that a round rolls many times; what they need elsewhere; and room on small
 /// devices.
-const SETTINGS: [(&str, &str); 4] = [
+const SETTINGS: [(&str, &str); 5] = [
+    RETENTION_CHECK,
     ("FALCON_LIMITS_BATCH_BYTES_MAX", "128KiB"),
     ("FALCON_STORAGE_SEGMENT_BYTES", "1MiB"),
     ("FALCON_STORAGE_FREE_FLOOR_BYTES", "8MiB"),
@@ -55,6 +57,8 @@ pub struct RoundOptions {
     pub cycles: u32,
     /// Longest that clients work between two faults.
     pub work_ms_max: u64,
+    /// Lets partitions lose their oldest records, so that segments are reclaimed and used again.
+    pub retention_bytes: Option<u64>,
     /// Variables of the broker's environment.
     pub environment: Vec<(String, String)>,
 }
@@ -66,8 +70,12 @@ pub struct RoundReport {
     pub seed: u64,
     /// Faults that struck.
     pub faults: u32,
-    /// Those among them that struck a broker that was starting.
+    /// Those among them that took power away, not only the broker.
+    pub power_cuts: u32,
+    /// Those that struck a broker that was starting.
     pub faults_during_start: u32,
+    /// Those that struck a broker that was stopping.
+    pub faults_during_stop: u32,
     /// Those that came after an orderly stop.
     pub clean_stops: u32,
     /// The longest start.
@@ -136,7 +144,8 @@ impl<F: Fault> Round<'_, F> {
         };
         let handle = runtime.handle().clone();
         let address = self.program.address();
-        let mut load = Load::new(handle, address, options.folder.clone(), PARTITIONS)?;
+        let topic = (PARTITIONS, options.retention_bytes);
+        let mut load = Load::new(handle, address, options.folder.clone(), topic)?;
         self.fault.settle()?;
         load.start_lasting()?;
         for _ in 0..options.cycles {
@@ -149,32 +158,44 @@ impl<F: Fault> Round<'_, F> {
             match self.start_with_trouble()? {
                 Some(started) => broker = started,
                 // The clients would wait for a broker that cannot come back.
-                None => return self.judge(&load),
+                None => return self.judge(options, &load),
             }
         }
         load.finish();
         self.break_it(broker)?;
         self.fault.revive()?;
+        // Nothing is trimmed under the full read.
+        let (name, _) = RETENTION_CHECK;
+        let rarely = (name.to_owned(), "1d".to_owned());
+        self.program.environment.push(rarely);
         if let Some(broker) = self.start()? {
             load.read_all()?;
             if !broker.stop() {
                 self.complain("the broker did not stop in order");
             }
         }
-        self.judge(&load)
+        self.judge(options, &load)
     }
 
-    /// The fault, now and then after an orderly stop.
+    /// The fault, now and then during or after an orderly stop.
     fn break_it(&mut self, broker: Broker) -> Result<(), CrashError> {
         self.report.faults += 1;
-        if self.random.u8(0..10) > 0 {
-            return self.fault.strike(Some(broker));
+        match self.random.u8(0..20) {
+            0 | 1 => {
+                self.report.clean_stops += 1;
+                if !broker.stop() {
+                    self.complain("the broker did not stop in order");
+                }
+                self.fault.strike(None)
+            }
+            2 | 3 => {
+                self.report.faults_during_stop += 1;
+                broker.send_terminate();
+                thread::sleep(Duration::from_millis(self.random.u64(0..60)));
+                self.fault.strike(Some(broker))
+            }
+            4.. => self.fault.strike(Some(broker)),
         }
-        self.report.clean_stops += 1;
-        if !broker.stop() {
-            self.complain("the broker did not stop in order");
-        }
-        self.fault.strike(None)
     }
 
     /// Starts a broker that lasts, now and then after one that is hit while it starts.
@@ -208,13 +229,17 @@ impl<F: Fault> Round<'_, F> {
         self.report.complaints.push(said);
     }
 
-    fn judge(&mut self, load: &Load) -> Result<(), CrashError> {
+    fn judge(&mut self, options: &RoundOptions, load: &Load) -> Result<(), CrashError> {
         load.abandon_fresh();
         self.report.complaints.extend(load.complaints());
         let log = self.program.read_log();
         let errors = log.lines().filter(|line| is_error(line));
         self.report.complaints.extend(errors.map(str::to_owned));
-        self.report.verdict = check(&load.files()[..])?;
+        let files = load.files();
+        self.report.verdict = match options.retention_bytes {
+            None => check(&files[..])?,
+            Some(_) => check_trimmed(&files[..])?,
+        };
         Ok(())
     }
 }

@@ -110,8 +110,7 @@ fn an_acknowledged_value_that_is_not_there_is_lost() {
 #[test]
 fn a_value_nobody_sent_is_a_phantom() {
     for foreign in [value(1, 2), value(9, 0), ValueId::FOREIGN] {
-        let mut history = good();
-        history.push(stored(foreign, 0, 2));
+        let history = [good(), vec![stored(foreign, 0, 2)]].concat();
         finds(&history, &[(Violation::Phantom, 1)]);
     }
     let mut history = good();
@@ -245,6 +244,27 @@ fn a_commit_of_unknown_outcome_may_count_and_a_failed_one_may_not() {
     finds(&history(Outcome::Unknown, 9), &[]);
     finds(&history(Outcome::Failed, 5), &[]);
     finds(&history(Outcome::Failed, 9), &[(Violation::Phantom, 1)]);
+}
+
+#[test]
+fn with_retention_old_records_may_be_gone_and_newer_ones_may_not() {
+    let values: Vec<ValueId> = (0..6).map(|sequence| value(1, sequence)).collect();
+    let mut history = Vec::new();
+    for (value, offset) in values.iter().zip(0..) {
+        history.push(acked(*value, 0, offset));
+        history.push(read(*value, 0, offset));
+    }
+    let found = |kept: &[usize]| {
+        let mut history = history.clone();
+        history.extend(kept.iter().map(|at| stored(values[*at], 0, *at as u64)));
+        let verdict = check_trimmed(&history[..]).unwrap();
+        verdict.violations.into_keys().collect::<Vec<Violation>>()
+    };
+    assert_eq!(found(&[2, 3, 4, 5]), []);
+    let gone = [Violation::Lost, Violation::ReadBeforeDurable];
+    assert_eq!(found(&[2, 3, 4]), gone);
+    assert_eq!(found(&[]), gone);
+    assert_eq!(found(&[2, 3, 5]), [gone[0], Violation::Gap, gone[1]]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use falcon_client::{Client, Delivered, Offset, Start, SubscribeError, Subscripti
 use tokio_util::sync::CancellationToken;
 
 use super::notes::Notes;
-use super::{Shared, TOPIC, retry};
+use super::{Shared, retry, subscribe};
 use crate::error::CrashError;
 use crate::history::Op;
 
@@ -31,7 +31,7 @@ async fn open(
     start: Start,
     stop: &CancellationToken,
 ) -> Option<Subscription> {
-    let attempt = || async move { shared.heard(client.subscribe(TOPIC).from(start).open().await) };
+    let attempt = || async move { shared.heard(subscribe(client).from(start).open().await) };
     retry(stop, attempt).await
 }
 
@@ -43,7 +43,7 @@ pub(super) async fn open_at(
     stop: &CancellationToken,
 ) -> Option<Subscription> {
     let attempt = || async move {
-        let mut builder = client.subscribe(TOPIC);
+        let mut builder = subscribe(client);
         for (partition, offset) in starts {
             builder = builder.partition_from(*partition, *offset);
         }
@@ -79,10 +79,24 @@ impl Shared {
         match result {
             Ok(value) => Some(value),
             Err(SubscribeError::Client(error)) if error.is_retryable() => None,
+            Err(error) if self.is_late(&error) => None,
             Err(error) => {
                 self.complain(format!("a subscriber was told: {error}"));
                 None
             }
         }
+    }
+
+    /// Whether retention overtook a subscriber, which may happen.
+    pub(super) fn is_late(&self, error: &SubscribeError) -> bool {
+        let SubscribeError::OffsetOutOfRange {
+            position,
+            available,
+            ..
+        } = error
+        else {
+            return false;
+        };
+        self.retention_bytes.is_some() && *position < available.start
     }
 }

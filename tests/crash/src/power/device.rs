@@ -1,15 +1,16 @@
 //! A block device with a volatile write cache, and what is left of it when power goes.
 //!
-//! Sectors are written wholly or not at all, as devices promise. Between two flushes they may reach
-//! the medium in any order, and a sector written twice may keep either content.
+//! Sectors of the medium are written wholly or not at all, as devices promise. Between two flushes they
+//! may reach the medium in any order, and a sector written twice may keep either content.
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use fastrand::Rng;
 
-const SECTOR_BYTES: usize = 512;
 /// LIMIT: contents remembered for one unflushed sector; the oldest are forgotten.
 const VERSIONS_MAX: usize = 4;
 
@@ -38,23 +39,26 @@ impl Loss {
 struct Version {
     /// Place among all writes.
     order: u64,
-    bytes: Box<[u8; SECTOR_BYTES]>,
+    bytes: Vec<u8>,
 }
 
-/// The device. Positions and lengths are whole sectors.
+/// The device.
 #[derive(Debug)]
 pub(super) struct Device {
     medium: File,
     bytes: u64,
+    sector_bytes: usize,
     unflushed: BTreeMap<u64, Vec<Version>>,
     writes: u64,
 }
 
 impl Device {
-    pub(super) const fn new(medium: File, bytes: u64) -> Self {
+    /// `bytes` is a multiple of `sector_bytes`.
+    pub(super) const fn new(medium: File, bytes: u64, sector_bytes: usize) -> Self {
         Self {
             medium,
             bytes,
+            sector_bytes,
             unflushed: BTreeMap::new(),
             writes: 0,
         }
@@ -65,28 +69,29 @@ impl Device {
     }
 
     /// Fills `buffer` with what was written last.
-    pub(super) fn read(&self, position: u64, buffer: &mut [u8]) -> std::io::Result<()> {
-        let first = sector_at(position)?;
+    pub(super) fn read(&self, position: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.medium.read_exact_at(buffer, position)?;
-        for (sector, to) in (first..).zip(buffer.chunks_mut(SECTOR_BYTES)) {
+        let end = position + buffer.len() as u64;
+        for sector in self.sectors(position, end) {
             let newest = self.unflushed.get(&sector).and_then(|all| all.last());
             if let Some(newest) = newest {
-                let from = newest.bytes.get(..to.len()).unwrap_or_default();
-                to.copy_from_slice(from);
+                overlay(buffer, position, &newest.bytes, self.position_of(sector));
             }
         }
         Ok(())
     }
 
-    /// Puts sectors into the cache.
-    pub(super) fn write(&mut self, position: u64, bytes: &[u8]) -> std::io::Result<()> {
-        let first = sector_at(position)?;
-        let (sectors, rest) = bytes.as_chunks::<SECTOR_BYTES>();
+    /// Puts bytes into the cache, which holds whole sectors.
+    pub(super) fn write(&mut self, position: u64, bytes: &[u8]) -> io::Result<()> {
         let end = position.saturating_add(bytes.len() as u64);
-        if !rest.is_empty() || end > self.bytes {
-            return Err(std::io::ErrorKind::InvalidInput.into());
+        if end > self.bytes {
+            return Err(io::ErrorKind::InvalidInput.into());
         }
-        for (sector, bytes) in (first..).zip(sectors) {
+        for sector in self.sectors(position, end) {
+            let at = self.position_of(sector);
+            let mut content = vec![0; self.sector_bytes];
+            self.read(at, &mut content)?;
+            overlay(&mut content, at, bytes, position);
             self.writes += 1;
             let versions = self.unflushed.entry(sector).or_default();
             if versions.len() == VERSIONS_MAX {
@@ -94,18 +99,27 @@ impl Device {
             }
             versions.push(Version {
                 order: self.writes,
-                bytes: Box::new(*bytes),
+                bytes: content,
             });
         }
         Ok(())
     }
 
+    fn sectors(&self, position: u64, end: u64) -> Range<u64> {
+        let size = self.sector_bytes as u64;
+        position / size..end.div_ceil(size)
+    }
+
+    const fn position_of(&self, sector: u64) -> u64 {
+        sector * self.sector_bytes as u64
+    }
+
     /// Everything written so far reaches the medium.
-    pub(super) fn flush(&mut self) -> std::io::Result<()> {
+    pub(super) fn flush(&mut self) -> io::Result<()> {
         for (sector, versions) in &self.unflushed {
             if let Some(newest) = versions.last() {
-                let position = sector * SECTOR_BYTES as u64;
-                self.medium.write_all_at(&*newest.bytes, position)?;
+                let position = self.position_of(*sector);
+                self.medium.write_all_at(&newest.bytes, position)?;
             }
         }
         self.unflushed.clear();
@@ -113,7 +127,7 @@ impl Device {
     }
 
     /// Power goes; answers how many sectors were not flushed.
-    pub(super) fn lose(&mut self, loss: Loss, random: &mut Rng) -> std::io::Result<u64> {
+    pub(super) fn lose(&mut self, loss: Loss, random: &mut Rng) -> io::Result<u64> {
         let unflushed = std::mem::take(&mut self.unflushed);
         let orders = unflushed.values().flatten().map(|version| version.order);
         let oldest = orders.min().unwrap_or(self.writes);
@@ -126,19 +140,22 @@ impl Device {
                 Loss::Newest => versions.iter().rfind(|v| v.order < kept_below),
             };
             if let Some(survivor) = survivor {
-                let position = sector * SECTOR_BYTES as u64;
-                self.medium.write_all_at(&*survivor.bytes, position)?;
+                let position = self.position_of(*sector);
+                self.medium.write_all_at(&survivor.bytes, position)?;
             }
         }
         Ok(unflushed.len() as u64)
     }
 }
 
-fn sector_at(position: u64) -> std::io::Result<u64> {
-    if !position.is_multiple_of(SECTOR_BYTES as u64) {
-        return Err(std::io::ErrorKind::InvalidInput.into());
-    }
-    Ok(position / SECTOR_BYTES as u64)
+/// Copies the bytes at `from_position` over those at `to_position`, where they overlap.
+fn overlay(to: &mut [u8], to_position: u64, from: &[u8], from_position: u64) {
+    let distance = |later: u64, earlier: u64| {
+        usize::try_from(later.saturating_sub(earlier)).unwrap_or(usize::MAX)
+    };
+    let to = to.iter_mut().skip(distance(from_position, to_position));
+    let from = from.iter().skip(distance(to_position, from_position));
+    to.zip(from).for_each(|(to, from)| *to = *from);
 }
 
 #[cfg(test)]
@@ -149,7 +166,7 @@ mod tests {
     fn device() -> Device {
         let medium = tempfile::tempfile().unwrap();
         medium.set_len(8 * 512).unwrap();
-        Device::new(medium, 8 * 512)
+        Device::new(medium, 8 * 512, 512)
     }
 
     fn first_bytes(device: &Device) -> [u8; 3] {
@@ -183,11 +200,17 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_sectors_inside_the_device_are_written() {
+    fn part_of_a_sector_keeps_its_rest_and_nothing_is_written_beyond_the_end() {
         let mut device = device();
-        assert!(device.write(1, &[1; 512]).is_err());
-        assert!(device.write(0, &[1; 511]).is_err());
-        assert!(device.write(7 * 512, &[1; 1024]).is_err());
-        assert!(device.write(7 * 512, &[1; 512]).is_ok());
+        device.write(0, &[1; 1024]).unwrap();
+        device.flush().unwrap();
+        device.write(510, &[2; 4]).unwrap();
+        let mut buffer = [0; 6];
+        device.read(509, &mut buffer).unwrap();
+        assert_eq!(buffer, [1, 2, 2, 2, 2, 1]);
+        device.lose(Loss::All, &mut Rng::with_seed(0)).unwrap();
+        device.read(509, &mut buffer).unwrap();
+        assert_eq!(buffer, [1; 6]);
+        assert!(device.write(7 * 512, &[1; 513]).is_err());
     }
 }

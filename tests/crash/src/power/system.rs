@@ -59,7 +59,7 @@ pub(super) fn make(filesystem: &str, image: &Path) -> Result<(), CrashError> {
     let image = image.to_string_lossy();
     let options: &[&str] = match filesystem {
         "ext4" => &["-q", "-F", "-J", "size=8", "-E", "nodiscard"],
-        _ => &["-q", "-f", "-K"],
+        _ => &["-q", "-f", "-K", "-s", "size=4096"],
     };
     let make = format!("mkfs.{filesystem}");
     run(&make, &[options, &[&image]].concat()).map(drop)
@@ -69,6 +69,7 @@ pub(super) fn make(filesystem: &str, image: &Path) -> Result<(), CrashError> {
 #[derive(Debug)]
 pub(super) struct Mounted {
     at: PathBuf,
+    is_mounted: bool,
 }
 
 impl Mounted {
@@ -82,22 +83,26 @@ impl Mounted {
         mounted?;
         let mounted = Self {
             at: at.to_path_buf(),
+            is_mounted: true,
         };
         detached?;
         Ok(mounted)
     }
 
     /// Unmounts; what cannot be written to a dead device does not count.
-    pub(super) fn unmount(self) {
-        drop(self);
+    pub(super) fn unmount(mut self) -> Result<(), CrashError> {
+        // Not lazily: nothing may be written once the device is revived.
+        let unmounted = run("umount", &[&self.at.to_string_lossy()]);
+        self.is_mounted = unmounted.is_err();
+        unmounted.map(drop)
     }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let at = self.at.to_string_lossy();
-        if run("umount", &[&at]).is_err() {
-            // Somebody looks into it: it goes when they are done.
+        if self.is_mounted {
+            // Somebody may look into it: it goes when they are done.
+            let at = self.at.to_string_lossy();
             run("umount", &["--lazy", &at]).ok();
         }
     }

@@ -1,0 +1,99 @@
+//! The results file: what ran, where, with which seeds, and what came of it.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::campaign::{Section, Status};
+use crate::error::CrashError;
+use crate::scale::ScaleReport;
+
+/// Everything that one run of all tests found.
+#[derive(Debug, Serialize)]
+pub struct Results {
+    /// When it ended, RFC 3339.
+    pub date: String,
+    /// `short` or `long`.
+    pub length: &'static str,
+    /// The sources, as git names them.
+    pub commit: String,
+    /// Where it ran.
+    pub machine: Machine,
+    /// First seed.
+    pub seed: u64,
+    /// What was run.
+    pub sections: Vec<Section>,
+    /// What judging a large history took.
+    pub judge: ScaleReport,
+}
+
+/// A machine, as far as it matters.
+#[derive(Debug, Serialize)]
+pub struct Machine {
+    /// Processors that may be used.
+    pub processors: usize,
+    /// Model of the first one.
+    pub processor: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Memory in all.
+    pub memory: String,
+}
+
+impl Machine {
+    /// This machine.
+    pub fn here() -> Self {
+        Self {
+            processors: std::thread::available_parallelism().map_or(0, usize::from),
+            processor: value_in("/proc/cpuinfo", "model name"),
+            kernel: text_of("/proc/sys/kernel/osrelease").trim().to_owned(),
+            memory: value_in("/proc/meminfo", "MemTotal"),
+        }
+    }
+}
+
+fn text_of(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The value of the first `name: value` line.
+fn value_in(path: &str, name: &str) -> String {
+    let text = text_of(path);
+    let rest = text.lines().find_map(|line| line.strip_prefix(name));
+    let value = rest.and_then(|rest| rest.split(':').nth(1));
+    value.unwrap_or_default().trim().to_owned()
+}
+
+impl Results {
+    /// Puts results together; their date is now.
+    pub fn new(
+        length: &'static str,
+        commit: String,
+        sections: Vec<Section>,
+        judge: ScaleReport,
+    ) -> Self {
+        Self {
+            date: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            length,
+            commit,
+            machine: Machine::here(),
+            seed: sections.first().map_or(0, |section| section.seed),
+            sections,
+            judge,
+        }
+    }
+
+    /// Whether nothing failed; what could not run does not count.
+    pub fn is_passed(&self) -> bool {
+        let is_failed = |section: &Section| section.status == Status::Failed;
+        self.judge.is_clean && !self.sections.iter().any(is_failed)
+    }
+}
+
+/// Writes anything as JSON.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), CrashError> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| CrashError::Malformed(error.to_string()))?;
+    std::fs::write(path, text + "\n").map_err(CrashError::io("write", path))
+}
