@@ -32,6 +32,7 @@ mod serve;
 mod subscribe;
 mod topic;
 mod verify;
+mod wording;
 
 use failure::{CliError, Exit};
 

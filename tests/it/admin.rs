@@ -45,7 +45,7 @@ fn topics_are_created_listed_described_changed_and_deleted() {
 
     broker.run(&["topic", "delete", "orders"]);
     let ran = broker.try_run(&["topic", "describe", "orders"]);
-    ran.expect_failure(1, &["orders", "falcon topic create"]);
+    ran.expect_failure(1, &["orders", "falcon topic list"]);
 }
 
 #[test]
@@ -104,6 +104,8 @@ fn committed_offsets_are_set_read_listed_and_deleted() {
     broker.run(&["offsets", "delete", "billing"]);
     let ran = broker.try_run(&["offsets", "get", "billing", "orders"]);
     ran.expect_failure(1, &["offsets list"]);
+    let ran = broker.try_run(&["offsets", "list", "billing"]);
+    ran.expect_failure(1, &["billing", "falcon offsets list"]);
 }
 
 #[test]
