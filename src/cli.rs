@@ -22,6 +22,7 @@ mod errors;
 mod failure;
 mod fields;
 mod lines;
+mod notice;
 mod offsets;
 mod output;
 mod positions;
