@@ -64,6 +64,7 @@ impl Words {
             ClientError::Lost(_) if words.remedy.is_empty() => {
                 words.remedy = "look whether it was done before doing it again".into();
             }
+            ClientError::InvalidName { .. } => words.remedy = "choose another name".into(),
             ClientError::InvalidOption { option, reason } => {
                 words = Self::new(format!("{} is not usable: {reason}", flag(option)), "");
             }
