@@ -23,6 +23,7 @@ mod errors;
 mod failure;
 mod fields;
 mod lines;
+mod notice;
 mod offsets;
 mod output;
 mod positions;
@@ -33,6 +34,7 @@ mod serve;
 mod subscribe;
 mod topic;
 mod verify;
+mod wording;
 
 use failure::{CliError, Exit};
 

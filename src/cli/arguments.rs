@@ -7,11 +7,14 @@ use falcon_client::Start;
 use falcon_protocol::Offset;
 use jiff::Timestamp;
 
-/// A duration with a unit, or milliseconds.
+/// A duration with a unit. A bare number is refused, zero too: nobody who writes
+/// `--retention-age 7` means milliseconds, and the records would be gone before that is noticed.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let is_bare = !text.contains(|c: char| c.is_ascii_alphabetic());
     parse_millis(text)
+        .filter(|_| !is_bare)
         .map(Duration::from_millis)
-        .ok_or_else(|| "write a duration such as 500ms, 5s or 7d".into())
+        .ok_or_else(|| "a duration needs a number and a unit: 7d, 12h, 90s, 500ms".into())
 }
 
 /// A size with or without a unit.
@@ -122,7 +125,22 @@ mod tests {
     fn settings_can_be_cleared() {
         assert_eq!(bytes_or_none("none"), Ok(Setting::Cleared));
         assert_eq!(bytes_or_none("1KiB"), Ok(Setting::Set(1024)));
+        assert_eq!(
+            duration_or_none("7d"),
+            Ok(Setting::Set(Duration::from_hours(24 * 7)))
+        );
         assert!(duration_or_none("never").is_err());
+        assert!(duration_or_none("7").is_err());
+    }
+
+    #[test]
+    fn a_duration_needs_a_unit() {
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_mins(90)));
+        for bad in ["1", "0", " 7 ", "1000", "1.5", "", "d", "-1s"] {
+            let error = duration(bad).unwrap_err();
+            assert!(error.contains("7d, 12h, 90s, 500ms"), "{bad:?}: {error}");
+        }
     }
 
     #[test]

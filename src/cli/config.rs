@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::failure::{CliError, chain};
 use super::output::Output;
+use super::wording::Words;
 
 /// Flags that decide the configuration of a broker.
 #[derive(Debug, Args)]
@@ -115,6 +116,15 @@ pub(crate) fn load(flags: &ConfigFlags) -> Result<Loaded, CliError> {
             | ConfigError::Value { .. }
             | ConfigError::Contradiction { .. } => "",
         };
+        if remedy.is_empty() {
+            let words = Words::of(&error, None);
+            let remedy = if words.remedy.is_empty() {
+                "falcon config lists the settings and their values".into()
+            } else {
+                words.remedy
+            };
+            return CliError::usage("configuration", words.why, remedy);
+        }
         CliError::usage("configuration", chain(&error), remedy)
     })
 }

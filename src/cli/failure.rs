@@ -8,6 +8,8 @@ use falcon_client::{Error as ClientError, PublishError, SubscribeError};
 use falcon_protocol::ErrorCode;
 use serde::Serialize;
 
+use super::wording::Words;
+
 /// Exit codes. They are stable; scripts may rely on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -64,7 +66,7 @@ pub(crate) struct Failure {
     pub(crate) what: String,
     /// Why it did not work.
     pub(crate) why: String,
-    /// What to do about it; empty when `why` says that too.
+    /// What to do about it; empty when there is nothing to say.
     pub(crate) remedy: String,
     /// The broker's code, where it gave one.
     pub(crate) code: Option<ErrorCode>,
@@ -102,16 +104,21 @@ impl CliError {
         }))
     }
 
-    /// The operation failed because of `error`.
+    /// The operation failed because of `error`, whose own text says what to do when `remedy` is
+    /// empty.
     pub(crate) fn failed(
         what: impl Into<String>,
         error: &dyn StdError,
         remedy: impl Into<String>,
     ) -> Self {
+        let remedy: String = remedy.into();
+        if remedy.is_empty() {
+            return Self::coded(Exit::Failed, what, Words::of(error, None), None);
+        }
         Self::new(Exit::Failed, what, chain(error), remedy)
     }
 
-    /// An error of the client library, whose text says what to do.
+    /// An error of the client library.
     pub(crate) fn from_client(what: impl Into<String>, error: &ClientError) -> Self {
         use ClientError as E;
         let exit = if matches!(error, E::Connect { .. } | E::Lost(_)) {
@@ -126,7 +133,10 @@ impl CliError {
         } else {
             Exit::Failed
         };
-        Self::coded(exit, what, error, error.code())
+        let what = what.into();
+        let is_for_records = what.starts_with("publish") || what.starts_with("subscribe");
+        let words = Words::of_client(error, is_for_records);
+        Self::coded(exit, what, words, error.code())
     }
 
     /// A record that was not published.
@@ -135,18 +145,14 @@ impl CliError {
         if let E::Client(error) = error {
             return Self::from_client(what, error);
         }
-        let (exit, remedy) = if matches!(error, E::Lost(_)) {
-            (Exit::Unreachable, "")
+        let exit = if matches!(error, E::Lost(_)) {
+            Exit::Unreachable
         } else if matches!(error, E::WindowFull { .. } | E::DeliveryTimeout { .. }) {
-            (Exit::TimedOut, "here that is --timeout")
+            Exit::TimedOut
         } else {
-            (Exit::Failed, "")
+            Exit::Failed
         };
-        let mut failure = Self::coded(exit, what, error, error.code());
-        if let Self::Failure(failure) = &mut failure {
-            failure.remedy = remedy.into();
-        }
-        failure
+        Self::coded(exit, what, Words::of_publish(error), error.code())
     }
 
     /// A subscription that could not be opened or went wrong.
@@ -154,20 +160,16 @@ impl CliError {
         if let SubscribeError::Client(error) = error {
             return Self::from_client(what, error);
         }
-        Self::coded(Exit::Failed, what, error, error.code())
+        let words = Words::of_subscribe(error);
+        Self::coded(Exit::Failed, what, words, error.code())
     }
 
-    fn coded(
-        exit: Exit,
-        what: impl Into<String>,
-        error: &dyn StdError,
-        code: Option<ErrorCode>,
-    ) -> Self {
+    fn coded(exit: Exit, what: impl Into<String>, words: Words, code: Option<ErrorCode>) -> Self {
         Self::Failure(Box::new(Failure {
             exit,
             what: what.into(),
-            why: chain(error),
-            remedy: String::new(),
+            why: words.why,
+            remedy: words.remedy,
             code,
         }))
     }

@@ -103,6 +103,11 @@ async fn list_groups(client: &Client, is_json: bool) -> Result<(), CliError> {
 async fn list(client: &Client, group: &str, is_json: bool) -> Result<(), CliError> {
     let offsets = client.offsets(group).fetch_all().await;
     let offsets = offsets.map_err(|error| CliError::from_client("offsets list", &error))?;
+    if offsets.is_empty() {
+        let why = format!("group {group:?} has no offsets");
+        let remedy = "falcon offsets list shows the groups there are";
+        return Err(CliError::new(Exit::Failed, "offsets list", why, remedy));
+    }
     let mut output = Output::new();
     if is_json {
         for offset in &offsets {

@@ -20,14 +20,22 @@ use super::connect::{close, connect};
 use super::failure::{CliError, Exit, chain};
 use super::fields::Fields;
 use super::lines::{Lines, LinesError};
+use super::notice;
 use super::output::Output;
 use super::progress::Progress;
 
 /// LIMIT: records sent and not yet seen to be durable. The publisher's window bounds their bytes.
 const TICKETS_MAX: usize = 65_536;
 
+/// A shorter run says nothing about how fast records go.
+const RATE_SECONDS_MIN: f64 = 0.01;
+
 /// Arguments of `falcon publish`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "A record that is not acknowledged within 2 minutes, or --timeout, is an \
+    error: the command ends.\nUntil then it waits for a broker that is gone, and says so."
+)]
 pub(crate) struct PublishArgs {
     /// The topic.
     topic: String,
@@ -96,14 +104,22 @@ pub(crate) async fn run(args: PublishArgs, global: Global) -> Result<(), CliErro
             },
             partition: args.partition.map(Partition),
             timeout: global.timeout,
+            is_json: global.json,
         };
         let send = pin!(source.send_all(&publisher, to, &progress));
         let receipts = args.receipts.then_some(global.json);
         let drain = pin!(drain(tickets, receipts, &mut summary));
-        match select(send, drain).await {
-            // What was sent before a bad line shall be durable before that is reported.
-            Either::Left((sent, drain)) => drain.await.and(sent),
-            Either::Right((drained, _)) => drained,
+        let work = async {
+            match select(send, drain).await {
+                // What was sent before a bad line shall be durable before that is reported.
+                Either::Left((sent, drain)) => drain.await.and(sent),
+                Either::Right((drained, _)) => drained,
+            }
+        };
+        // CANCEL SAFETY: watching ends with the work and keeps nothing.
+        tokio::select! {
+            result = work => result,
+            () = notice::watch_client(&client, global.json) => Ok(()),
         }
     };
     drop(progress);
@@ -128,6 +144,7 @@ struct Source {
     fields: Fields,
     partition: Option<Partition>,
     timeout: Option<Duration>,
+    is_json: bool,
 }
 
 impl Source {
@@ -138,17 +155,24 @@ impl Source {
         progress: &Progress,
     ) -> Result<(), CliError> {
         let mut number = 0;
+        let mut has_key = false;
         while let Some(block) = self.lines.next().await {
             let mut bytes = 0;
             for line in block.map_err(|error| input_failure(&error))? {
                 number += 1;
                 bytes += line.len() as u64 + 1;
                 let sent = self.send(publisher, line, number).await?;
+                has_key |= sent.has_key;
                 if tickets.send(sent).await.is_err() {
                     return Ok(());
                 }
             }
             progress.advance(bytes);
+        }
+        if let Some(field) = self.fields.key.filter(|_| number > 0 && !has_key) {
+            let text =
+                format!("no record had a value in the field {field:?}: all went without a key");
+            notice::say(self.is_json, "no_key", &text);
         }
         Ok(())
     }
@@ -166,6 +190,7 @@ impl Source {
         })?;
         let bytes = line.len() as u64;
         let mut record = Record::new(line);
+        let has_key = found.key.is_some();
         record.key = found.key;
         record.timestamp_ms = found.timestamp_ms;
         let sending = async {
@@ -185,13 +210,18 @@ impl Source {
         };
         let ticket =
             sent.map_err(|error| CliError::from_publish(format!("publish line {number}"), &error))?;
-        Ok(Sent { ticket, bytes })
+        Ok(Sent {
+            ticket,
+            bytes,
+            has_key,
+        })
     }
 }
 
 struct Sent {
     ticket: Ticket,
     bytes: u64,
+    has_key: bool,
 }
 
 /// Waits for the tickets in the order of the input. `receipts` says whether to print them, and
@@ -276,11 +306,14 @@ impl Drop for Summary {
             };
             serde_json::to_string(&summary).unwrap_or_default()
         } else {
+            let noun = if records == 1 { "record" } else { "records" };
             let megabytes = bytes as f64 / 1e6;
-            let rate = megabytes / seconds.max(1e-9);
-            format!(
-                "published {records} records, {megabytes:.1} MB in {seconds:.2} s ({rate:.1} MB/s)"
-            )
+            let rate = if seconds < RATE_SECONDS_MIN {
+                String::new()
+            } else {
+                format!(" ({:.1} MB/s)", megabytes / seconds)
+            };
+            format!("published {records} {noun}, {megabytes:.1} MB in {seconds:.2} s{rate}")
         };
         // There is nobody left to tell when standard error is closed.
         let _ = writeln!(io::stderr(), "{text}");

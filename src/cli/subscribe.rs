@@ -13,6 +13,7 @@ use super::Global;
 use super::arguments;
 use super::connect::{close, connect};
 use super::failure::{CliError, Exit};
+use super::notice;
 use super::output::{Output, base64};
 use super::positions;
 
@@ -58,7 +59,12 @@ pub(crate) async fn run(args: SubscribeArgs, global: Global) -> Result<(), CliEr
         left: args.count,
         plan,
     };
-    printer.print_all(records).await?;
+    let events = records.events();
+    // CANCEL SAFETY: watching ends with the printing and keeps nothing.
+    tokio::select! {
+        printed = printer.print_all(records) => printed?,
+        () = notice::watch_subscription(events, global.json) => {}
+    }
     close(&client).await;
     Ok(())
 }
@@ -206,9 +212,10 @@ impl Printer {
             partition: record.partition.0,
             offset: record.offset.0,
             timestamp_ms: record.timestamp_ms,
-            key,
+            // Null says that there is none, which Base64 in its place contradicts.
+            key: key_base64.is_none().then_some(Text(key)),
             key_base64,
-            value,
+            value: value_base64.is_none().then_some(Text(value)),
             value_base64,
             headers: headers.collect(),
         })
@@ -224,16 +231,22 @@ fn text_or_base64(bytes: Option<&[u8]>) -> (Option<&str>, Option<String>) {
     }
 }
 
+/// Text, or null where the record has nothing.
+#[derive(Serialize)]
+struct Text<'a>(Option<&'a str>);
+
 #[derive(Serialize)]
 struct JsonRecord<'a> {
     topic: &'a str,
     partition: u32,
     offset: u64,
     timestamp_ms: i64,
-    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Text<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key_base64: Option<String>,
-    value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Text<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value_base64: Option<String>,
     headers: Vec<JsonHeader<'a>>,

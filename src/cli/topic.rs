@@ -42,7 +42,7 @@ pub(crate) struct CreateArgs {
     #[command(flatten)]
     name: NameArgs,
     /// How many partitions; records with equal keys meet in one, in order.
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     partitions: u32,
     /// Records older than this may be trimmed: 7d, 12h. Default: kept for ever.
     #[arg(long, value_name = "AGE", value_parser = arguments::duration)]
@@ -59,9 +59,9 @@ pub(crate) struct AlterArgs {
     #[command(flatten)]
     name: NameArgs,
     /// New number of partitions, not fewer than before; keys may move to other partitions.
-    #[arg(long, group = "change", value_name = "N")]
+    #[arg(long, group = "change", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     partitions: Option<u32>,
-    /// New retention by age, or none.
+    /// New retention by age, with a unit (7d, 12h), or none.
     #[arg(long, group = "change", value_name = "AGE|none", value_parser = arguments::duration_or_none)]
     retention_age: Option<Setting<Duration>>,
     /// New retention by size of a partition, or none.
@@ -101,15 +101,22 @@ async fn create(client: &Client, args: CreateArgs, is_json: bool) -> Result<(), 
             topic: &name,
             topic_id: topic_id.0,
             partitions: args.partitions,
+            retention_age_ms: args.retention_age.map(millis),
+            retention_bytes: args.retention_bytes,
         })?;
-    } else {
-        let noun = if args.partitions == 1 {
-            "partition"
-        } else {
-            "partitions"
-        };
-        output.line(format!("created {name} with {} {noun}", args.partitions).as_bytes())?;
+        return output.flush();
     }
+    let age = args.retention_age.map(millis).map(show_millis);
+    let age = age.map(|age| format!(", retention age {age}"));
+    let size = args.retention_bytes.map(show_bytes);
+    let size = size.map(|size| format!(", retention bytes {size}"));
+    let line = format!(
+        "created {name} with {}{}{}",
+        show_partitions(args.partitions),
+        age.unwrap_or_default(),
+        size.unwrap_or_default()
+    );
+    output.line(line.as_bytes())?;
     output.flush()
 }
 
@@ -204,9 +211,33 @@ async fn alter(client: &Client, args: AlterArgs, is_json: bool) -> Result<(), Cl
     if let Some(bytes) = args.retention_bytes {
         change = change.retention_bytes(bytes.into_option());
     }
-    let altered = client.alter_topic(&args.name.name, change).await;
+    let name = args.name.name;
+    let altered = client.alter_topic(&name, change).await;
     altered.map_err(|error| CliError::from_client("topic alter", &error))?;
-    report("altered", &args.name.name, is_json)
+    // The change is made, so a failure to read it back is no failure of the command.
+    let Ok(topic) = client.describe_topic(&name).await else {
+        return report("altered", &name, is_json);
+    };
+    let config = retention(&topic.config);
+    let partitions = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+    let mut output = Output::new();
+    if is_json {
+        output.json(&Altered {
+            topic: &name,
+            done: "altered",
+            partitions,
+            retention_age_ms: config.retention_age_ms,
+            retention_bytes: config.retention_bytes,
+        })?;
+        return output.flush();
+    }
+    let partitions = args
+        .partitions
+        .map_or_else(String::new, |_| show_partitions(partitions) + ", ");
+    let (age, size) = (show_age(&config), show_size(&config));
+    let line = format!("altered {name}: {partitions}retention age {age}, retention bytes {size}");
+    output.line(line.as_bytes())?;
+    output.flush()
 }
 
 async fn delete(client: &Client, name: &str, is_json: bool) -> Result<(), CliError> {
@@ -223,6 +254,20 @@ fn report(what: &'static str, topic: &str, is_json: bool) -> Result<(), CliError
         output.line(format!("{what} {topic}").as_bytes())?;
     }
     output.flush()
+}
+
+/// What was read from milliseconds on the command line.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn show_partitions(count: u32) -> String {
+    let noun = if count == 1 {
+        "partition"
+    } else {
+        "partitions"
+    };
+    format!("{count} {noun}")
 }
 
 /// A newer broker's settings that this version does not know are not shown.
@@ -255,6 +300,17 @@ struct Created<'a> {
     topic: &'a str,
     topic_id: u32,
     partitions: u32,
+    retention_age_ms: Option<u64>,
+    retention_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Altered<'a> {
+    topic: &'a str,
+    done: &'static str,
+    partitions: u32,
+    retention_age_ms: Option<u64>,
+    retention_bytes: Option<u64>,
 }
 
 #[derive(Serialize)]

@@ -7,7 +7,9 @@ fn topics_are_created_listed_described_changed_and_deleted() {
     let mut broker = Broker::start();
     let retention = ["--retention-age", "7d", "--retention-bytes", "10GiB"];
     let create = ["topic", "create", "orders", "--partitions", "3"];
-    broker.run(&[&create[..], &retention].concat());
+    let ran = broker.run(&[&create[..], &retention].concat());
+    let created = "created orders with 3 partitions, retention age 7d, retention bytes 10GiB";
+    assert_eq!(ran.lines(), [created]);
     let created = broker.run(&["topic", "create", "audit", "--json"]).json();
     assert_eq!(created[0]["topic"], "audit");
     assert_eq!(created[0]["partitions"], 1);
@@ -30,7 +32,8 @@ fn topics_are_created_listed_described_changed_and_deleted() {
         "--partitions",
         "4",
     ];
-    broker.run(&alter);
+    let altered = "altered orders: 4 partitions, retention age none, retention bytes 10GiB";
+    assert_eq!(broker.run(&alter).lines(), [altered]);
     broker.run_with(&["publish", "orders", "--partition", "3"], b"a\nb\n");
     let topics = broker
         .run(&["topic", "describe", "orders", "--json"])
@@ -42,7 +45,7 @@ fn topics_are_created_listed_described_changed_and_deleted() {
 
     broker.run(&["topic", "delete", "orders"]);
     let ran = broker.try_run(&["topic", "describe", "orders"]);
-    ran.expect_failure(1, &["orders", "falcon topic create"]);
+    ran.expect_failure(1, &["orders", "falcon topic list"]);
 }
 
 #[test]
@@ -54,9 +57,27 @@ fn wrong_topics_are_refused_with_the_reason() {
     let ran = broker.try_run(&["topic", "create", "a/b"]);
     ran.expect_failure(2, &["a/b"]);
     let ran = broker.try_run(&["topic", "create", "x", "--partitions", "0"]);
-    assert!(matches!(ran.code, Some(1 | 2)), "{}", ran.stderr);
+    ran.expect_failure(2, &["--partitions"]);
     let ran = broker.try_run(&["topic", "alter", "orders", "--partitions", "1"]);
     ran.expect_failure(1, &["partitions"]);
+}
+
+#[test]
+fn a_duration_without_a_unit_changes_nothing() {
+    let broker = Broker::start();
+    broker.run(&["topic", "create", "orders"]);
+    for args in [
+        &["topic", "alter", "orders", "--retention-age", "1"][..],
+        &["topic", "create", "x", "--retention-age", "7"],
+        &["topic", "list", "--timeout", "1"],
+    ] {
+        broker
+            .try_run(args)
+            .expect_failure(2, &["7d, 12h, 90s, 500ms"]);
+    }
+    let topics = broker.run(&["topic", "list", "--json"]).json();
+    assert_eq!(topics.len(), 1);
+    assert!(topics[0]["retention_age_ms"].is_null());
 }
 
 #[test]
@@ -83,6 +104,8 @@ fn committed_offsets_are_set_read_listed_and_deleted() {
     broker.run(&["offsets", "delete", "billing"]);
     let ran = broker.try_run(&["offsets", "get", "billing", "orders"]);
     ran.expect_failure(1, &["offsets list"]);
+    let ran = broker.try_run(&["offsets", "list", "billing"]);
+    ran.expect_failure(1, &["billing", "falcon offsets list"]);
 }
 
 #[test]

@@ -41,6 +41,9 @@ fn results_are_on_standard_output_and_messages_are_not() {
     let error: serde_json::Value = serde_json::from_str(&ran.stderr).expect("a JSON object");
     assert_eq!(error["error"]["code"], "unknown_topic");
     assert_eq!(error["error"]["exit_code"], 1);
+    assert_eq!(error["error"]["why"], "topic \"nowhere\" does not exist");
+    let remedy = "falcon topic list shows what there is";
+    assert_eq!(error["error"]["remedy"], remedy);
 }
 
 #[test]

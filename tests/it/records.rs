@@ -1,6 +1,7 @@
 //! Publish and subscribe through the command line.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Read, Write};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -166,8 +167,56 @@ fn json_shows_text_as_text_and_other_bytes_as_base64() {
     });
     assert_eq!(records[0], expected);
     assert_eq!(records[1]["value_base64"], "//4=");
-    assert_eq!(records[1]["value"], Value::Null);
+    assert_eq!(records[1].get("value"), None);
+    assert_eq!(records[1].get("key_base64"), None);
     assert_eq!(records[1]["key"], Value::Null);
+}
+
+#[test]
+fn a_key_field_that_no_record_had_is_said() {
+    let broker = with_topic("1");
+    let args = ["publish", "flights", "--key-field", "nope"];
+    let ran = broker.run_with(&args, b"{\"id\":1}\n");
+    assert!(ran.stderr.contains("\"nope\": all went without a key"));
+    assert!(
+        ran.stderr.contains("published 1 record, "),
+        "{}",
+        ran.stderr
+    );
+    let ran = broker.run_with(&args, b"{\"id\":1}\n{\"nope\":2}\n");
+    assert!(!ran.stderr.contains("nope"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_broker_that_is_gone_is_said() {
+    let mut broker = with_topic("1");
+    let commands = [
+        &["publish", "flights", "--receipts"][..],
+        &["subscribe", "flights", "--from", "earliest"],
+    ];
+    let mut running = commands.map(|args| {
+        let mut running = Running::start(&mut broker.command(args));
+        if args[0] == "publish" {
+            let input = running.child.stdin.as_mut().expect("it is piped");
+            input.write_all(b"a\n").expect("it reads");
+        }
+        let output = running.child.stdout.as_mut().expect("it is piped");
+        let mut byte = [0];
+        output.read_exact(&mut byte).expect("it is at work");
+        running
+    });
+    broker.signal(Signal::KILL);
+    broker.wait();
+    for running in &mut running {
+        let messages = running.child.stderr.as_mut().expect("it is piped");
+        let mut line = String::new();
+        BufReader::new(messages)
+            .read_line(&mut line)
+            .expect("it is text");
+        assert!(line.starts_with("falcon: the connection is lost"), "{line}");
+        running.child.kill().expect("it runs");
+        running.child.wait().expect("it is ours");
+    }
 }
 
 #[test]

@@ -46,12 +46,18 @@ fn unknown_topic() {
         &["publish", "nowhere"][..],
         &["subscribe", "nowhere"],
         &["subscribe", "nowhere", "--until-end"],
-        &["topic", "delete", "nowhere"],
-        &["topic", "describe", "nowhere"],
-        &["offsets", "set", "g", "nowhere", "--to", "earliest"],
     ] {
         let ran = broker.try_run_with(args, b"a\n");
         ran.expect_failure(1, &["nowhere", "falcon topic create"]);
+    }
+    for args in [
+        &["topic", "delete", "nowhere"][..],
+        &["topic", "describe", "nowhere"],
+        &["topic", "alter", "nowhere", "--retention-age", "none"],
+        &["offsets", "set", "g", "nowhere", "--to", "earliest"],
+    ] {
+        let ran = broker.try_run(args);
+        ran.expect_failure(1, &["nowhere", "falcon topic list"]);
     }
     serves_on(&broker);
 }
