@@ -50,9 +50,9 @@ const LOGS: [(&str, u64, u64, &str); 7] = [
     ),
     (
         "trimmed/0",
-        19029,
+        19503,
         24000,
-        "03b21cd89de1cc731d8411735f7c7eb62dfc7f3c13688f1d38b90e748e9a6100",
+        "29de75892f61a4b404044f57c201a89de255b83c54be8f90464dda3a8c007dc2",
     ),
 ];
 /// SHA-256 of what `falcon subscribe TOPIC --partition N --from earliest --json` prints.
@@ -85,7 +85,7 @@ const SERVED: [(&str, &str, &str); 6] = [
     (
         "trimmed",
         "0",
-        "720d7e364425fdef1477f07c0c2f0da8fe549327e8e6acf4000d72dd7c62d761",
+        "7bbea2cd7002a6c181e977eb55ee19af3f886bcf0efec1b16e1f406a72040e35",
     ),
 ];
 

@@ -151,9 +151,18 @@ impl Inspection {
     fn holds(&self, segment: u64, extents: &[(PartitionId, Place)]) -> bool {
         let held = self.memory.of_segment(segment);
         let by_place = |list: &[(PartitionId, Place)]| -> BTreeMap<_, _> {
-            let entry = |(id, place): &(PartitionId, Place)| ((*id, place.position), *place);
+            let entry = |(id, place): &(PartitionId, Place)| ((*id, place.position), plain(*place));
             list.iter().map(entry).collect()
         };
         held.len() == extents.len() && by_place(&held) == by_place(extents)
+    }
+}
+
+/// A place as footers and the index hold it: they do not say what is a copy, which only replay
+/// has to know.
+pub(super) const fn plain(place: Place) -> Place {
+    Place {
+        is_copy: false,
+        ..place
     }
 }
