@@ -16,6 +16,7 @@ use self::forward::Idle;
 use self::space::FreeSpace;
 use super::index::Place;
 use super::journal::group::{EncodedExtent, Encoder, ExtentCopy, GroupKind, Placement};
+use super::journal::state::StoreState;
 use super::{Shared, locked};
 use crate::io::{DiskFile, IoError};
 use crate::store::{CommitError, CommitGroup, CommitSeq, Row};
@@ -111,7 +112,7 @@ impl Appender {
         if self.active.is_none() {
             self.roll(shared, None)?;
         }
-        self.append_with_trims(shared, group, &[])
+        self.append_with_trims(shared, group, &[], None)
     }
 
     /// Appends a group that carries the trims nobody has written down yet.
@@ -120,6 +121,7 @@ impl Appender {
         shared: &Shared,
         group: &CommitGroup,
         copies: &[ExtentCopy],
+        state: Option<&StoreState>,
     ) -> Result<CommitSeq, CommitError> {
         let trims = locked(&shared.trims).clone();
         let seq = self.append(
@@ -130,7 +132,7 @@ impl Appender {
                 copies,
                 rows: &group.rows,
                 trims: &trims,
-                state: None,
+                state,
                 extent_bytes: shared.config.extent_bytes,
             },
         )?;

@@ -5,6 +5,9 @@ use crate::store::local::Shared;
 use crate::store::local::journal::group::ExtentCopy;
 use crate::store::{CommitError, CommitGroup};
 
+/// LIMIT: partitions whose ends an idle mark carries, 24 bytes each; with more it carries none.
+const MARKED_PARTITIONS_MAX: usize = 4096;
+
 /// What was seen of the journal's end when it was last tidied.
 #[derive(Debug, Default)]
 pub(super) struct Idle {
@@ -29,7 +32,7 @@ impl Appender {
             // They are gathered again later.
             return Ok(());
         }
-        self.append_with_trims(shared, &CommitGroup::default(), &copies)?;
+        self.append_with_trims(shared, &CommitGroup::default(), &copies, None)?;
         self.sync(shared)
     }
 
@@ -45,8 +48,9 @@ impl Appender {
         need < room || self.space.admit(shared, true).is_ok()
     }
 
-    /// An empty group behind the last one. It says that everything before it was durable, so that
-    /// rot in the last group is never taken for a torn tail.
+    /// A group without batches behind the last one. It says that everything before it was durable,
+    /// and where each partition ends, so that rot in the last group is never taken for a torn tail
+    /// and what it took is named even where nothing of it can be read.
     fn mark_idle(&mut self, shared: &Shared) -> Result<(), CommitError> {
         let next = Some(self.next_seq);
         let is_busy = self.idle.seen != next || !self.pending.is_empty();
@@ -54,7 +58,9 @@ impl Appender {
         if is_busy || self.idle.marked == next || self.check_room(shared, false).is_err() {
             return Ok(());
         }
-        self.append_with_trims(shared, &CommitGroup::default(), &[])?;
+        let state = shared.state();
+        let state = (state.partitions.len() <= MARKED_PARTITIONS_MAX).then_some(&state);
+        self.append_with_trims(shared, &CommitGroup::default(), &[], state)?;
         self.sync(shared)?;
         self.idle.seen = Some(self.next_seq);
         self.idle.marked = Some(self.next_seq);

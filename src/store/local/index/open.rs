@@ -12,6 +12,10 @@ use crate::io::{IoError, RealDisk};
 /// Memory that sled may use for its pages.
 const CACHE_BYTES: u64 = 32 << 20;
 
+/// LIMIT: attempts to open it, two seconds in all.
+const ATTEMPTS_MAX: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// What became of an attempt to open sled.
 #[derive(Debug)]
 pub(in crate::store::local) enum Opened {
@@ -29,7 +33,7 @@ pub(in crate::store::local) fn open(dir: &Path, timeout: Duration) -> Opened {
     let attempt = std::thread::Builder::new()
         .name("falcon-index-open".to_owned())
         .spawn(move || {
-            let opened = catch_unwind(|| open_here(path)).unwrap_or_else(|_| {
+            let opened = catch_unwind(|| open_patiently(&path)).unwrap_or_else(|_| {
                 Err(Arc::new(sled::Error::Unsupported("it panicked".to_owned())))
             });
             // Nobody listens any more after the deadline; the database is closed again then.
@@ -50,6 +54,18 @@ pub(in crate::store::local) fn open(dir: &Path, timeout: Duration) -> Opened {
         }
         Err(_) => Opened::Hangs,
     }
+}
+
+/// Opens it, again for a while when the system refuses: sled's own threads may outlive a database
+/// that was dropped in this process, and hold its file lock until they notice.
+fn open_patiently(dir: &Path) -> Result<TreeIndex, Arc<sled::Error>> {
+    for _ in 0..ATTEMPTS_MAX {
+        match open_here(dir.to_path_buf()) {
+            Err(error) if matches!(*error, sled::Error::Io(_)) => std::thread::sleep(PAUSE),
+            outcome => return outcome,
+        }
+    }
+    open_here(dir.to_path_buf())
 }
 
 fn open_here(dir: PathBuf) -> Result<TreeIndex, Arc<sled::Error>> {

@@ -129,8 +129,12 @@ impl Pass<'_> {
                 } => self.on_batches(partition, &batches, is_copy),
                 Entry::Row { table, key, value } => self.on_row(table, &key, value.as_deref()),
                 Entry::State(state) => {
-                    if let Some(state) = StoreState::decode(&state) {
-                        self.on_state(&state);
+                    let state = StoreState::decode(&state);
+                    match (header.kind, state) {
+                        (GroupKind::Snapshot, Some(state)) => self.on_state(&state),
+                        // An idle mark: says only where partitions end.
+                        (GroupKind::Commit, Some(state)) => self.note_ends(&state),
+                        (_, None) => {}
                     }
                 }
                 Entry::Trim {
