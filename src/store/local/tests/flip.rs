@@ -7,7 +7,7 @@ use std::path::Path;
 use super::points::from_env;
 use super::*;
 
-const FLIPS: u64 = 90;
+const FLIPS: u64 = 240;
 /// Every so many flips one hits the index.
 const INDEX_EVERY: u64 = 16;
 const RECORDS: u64 = 30;
