@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::checker::{Counts, Violation};
 use crate::error::CrashError;
@@ -43,7 +43,7 @@ pub struct Campaign {
 }
 
 /// How a campaign ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Every promise was kept; or, of a control, records were lost as they must be.
@@ -55,7 +55,7 @@ pub enum Status {
 }
 
 /// The figures of a campaign.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Section {
     /// What it was.
     pub name: String,
@@ -234,7 +234,8 @@ pub fn describe(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn fresh_folder(work: &Path, name: &str) -> Result<PathBuf, CrashError> {
+/// An empty folder of this name.
+pub(crate) fn fresh_folder(work: &Path, name: &str) -> Result<PathBuf, CrashError> {
     let folder = work.join(name);
     if folder.exists() {
         std::fs::remove_dir_all(&folder).map_err(CrashError::io("remove", &folder))?;

@@ -2,7 +2,7 @@
 //!
 //! Owns the histories that clients write ([`history`]), the judge of them ([`checker`]), and the two
 //! ways in which brokers die under load: SIGKILL ([`kill`]) and a device that loses power
-//! (`power`). Promises that the judge knows nothing but the histories, and that whatever a run
+//! (`power`), and all other trouble, a kind at a time ([`trial`]). Promises that the judge knows nothing but the histories, and that whatever a run
 //! started, mounted or attached is gone when it ends.
 //!
 //! Must not know: the broker's code. The broker is a program that is started, the client a crate.
@@ -13,6 +13,7 @@ pub mod error;
 pub mod history;
 pub mod kill;
 mod load;
+mod own_tests;
 mod payload;
 #[cfg(target_os = "linux")]
 pub mod power;
@@ -20,3 +21,4 @@ mod process;
 pub mod results;
 pub mod round;
 pub mod scale;
+pub mod trial;

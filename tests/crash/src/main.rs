@@ -11,6 +11,7 @@ use falcon_crash::kill;
 use falcon_crash::power::{self, FileSystem};
 use falcon_crash::results::{Results, write_json};
 use falcon_crash::scale::measure;
+use falcon_crash::trial::{KINDS, Kind, Trial, TrialOptions};
 
 /// Kills, cycles of power cuts for each file system, records of the judge's history. Of so many cycles
 /// about 95 in 100 are cuts: some strike twice, some only kill.
@@ -63,6 +64,17 @@ enum Command {
         /// The sources, for the results.
         #[arg(long, default_value = "unknown")]
         commit: String,
+    },
+    /// Other trouble, by name; all kinds when none is named.
+    Trial {
+        #[command(flatten)]
+        common: Common,
+        /// As long as for a release.
+        #[arg(long)]
+        long: bool,
+        /// Kinds of trouble.
+        #[arg(value_parser = KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>())]
+        names: Vec<String>,
     },
     /// Judges a good history of so many records, and says what that took.
     Scale {
@@ -130,6 +142,20 @@ fn run(command: Command) -> Result<bool, CrashError> {
             long,
             commit,
         } => common.all(long, commit),
+        Command::Trial {
+            common,
+            long,
+            names,
+        } => {
+            let trials = common.trials(long, &names)?;
+            for trial in &trials {
+                trial.said.iter().for_each(|said| println!("  {said}"));
+            }
+            if let Some(path) = &common.json {
+                write_json(path, &trials)?;
+            }
+            Ok(!trials.iter().any(|trial| trial.status == Status::Failed))
+        }
         Command::Scale { records } => {
             let report = measure(records)?;
             println!("{report:?}");
@@ -146,11 +172,10 @@ fn run(command: Command) -> Result<bool, CrashError> {
 impl Common {
     fn campaign(&self, name: &str, cycles: u32, is_control: bool) -> Result<Campaign, CrashError> {
         let suffix = if is_control { "-control" } else { "" };
-        let work = self.work.clone().unwrap_or_else(std::env::temp_dir);
         Ok(Campaign {
             name: format!("{name}{suffix}"),
             program: self.program()?,
-            work: work.join(format!("falcon-crash-{}", std::process::id())),
+            work: self.folder(),
             seed: self.seed,
             cycles,
             cycles_per_round: 50,
@@ -168,13 +193,18 @@ impl Common {
             sections.push(self.power(cuts, filesystem, false)?);
             sections.push(self.power(CONTROL_CYCLES, filesystem, true)?);
         }
+        let trials = self.trials(is_long, &[])?;
         let length = if is_long { "long" } else { "short" };
-        let results = Results::new(length, commit, sections, measure(records)?);
+        let results = Results::new(length, commit, sections, trials, measure(records)?);
         for section in &results.sections {
             println!("{}", section.summary());
             if !section.is_control {
                 section.said.iter().for_each(|said| println!("  {said}"));
             }
+        }
+        for trial in &results.trials {
+            println!("{}", trial.summary());
+            trial.said.iter().for_each(|said| println!("  {said}"));
         }
         println!("judge: {:?}", results.judge);
         if let Some(path) = &self.json {
@@ -182,6 +212,31 @@ impl Common {
             println!("results: {}", path.display());
         }
         Ok(results.is_passed())
+    }
+
+    /// The trials of these names, or all.
+    fn trials(&self, is_long: bool, names: &[String]) -> Result<Vec<Trial>, CrashError> {
+        let options = TrialOptions {
+            program: self.program()?,
+            folder: self.folder(),
+            seed: self.seed,
+            is_long,
+        };
+        let is_wanted = |kind: &&Kind| names.is_empty() || names.iter().any(|n| n == kind.name);
+        let run = |kind: &Kind| {
+            let trial = kind.trial(&options);
+            eprintln!("{}", trial.summary());
+            trial
+        };
+        let trials = KINDS.iter().filter(is_wanted).map(run).collect();
+        // What trials that found something left stays in it.
+        std::fs::remove_dir(&options.folder).ok();
+        Ok(trials)
+    }
+
+    fn folder(&self) -> PathBuf {
+        let work = self.work.clone().unwrap_or_else(std::env::temp_dir);
+        work.join(format!("falcon-crash-{}", std::process::id()))
     }
 
     fn kill(&self, cycles: u32, is_control: bool) -> Result<Section, CrashError> {

@@ -3,33 +3,36 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::campaign::{Section, Status};
 use crate::error::CrashError;
 use crate::scale::ScaleReport;
+use crate::trial::Trial;
 
 /// Everything that one run of all tests found.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Results {
     /// When it ended, RFC 3339.
     pub date: String,
     /// `short` or `long`.
-    pub length: &'static str,
+    pub length: String,
     /// The sources, as git names them.
     pub commit: String,
     /// Where it ran.
     pub machine: Machine,
     /// First seed.
     pub seed: u64,
-    /// What was run.
+    /// Kills and power cuts.
     pub sections: Vec<Section>,
+    /// All other trouble.
+    pub trials: Vec<Trial>,
     /// What judging a large history took.
     pub judge: ScaleReport,
 }
 
 /// A machine, as far as it matters.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Machine {
     /// Processors that may be used.
     pub processors: usize,
@@ -68,18 +71,20 @@ fn value_in(path: &str, name: &str) -> String {
 impl Results {
     /// Puts results together; their date is now.
     pub fn new(
-        length: &'static str,
+        length: &str,
         commit: String,
         sections: Vec<Section>,
+        trials: Vec<Trial>,
         judge: ScaleReport,
     ) -> Self {
         Self {
             date: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            length,
+            length: length.to_owned(),
             commit,
             machine: Machine::here(),
             seed: sections.first().map_or(0, |section| section.seed),
             sections,
+            trials,
             judge,
         }
     }
@@ -87,7 +92,10 @@ impl Results {
     /// Whether nothing failed; what could not run does not count.
     pub fn is_passed(&self) -> bool {
         let is_failed = |section: &Section| section.status == Status::Failed;
-        self.judge.is_clean && !self.sections.iter().any(is_failed)
+        let is_broken = |trial: &Trial| trial.status == Status::Failed;
+        self.judge.is_clean
+            && !self.sections.iter().any(is_failed)
+            && !self.trials.iter().any(is_broken)
     }
 }
 

@@ -1,6 +1,6 @@
 //! How fast the judge is, and how much memory it takes, at sizes no test waits for.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::checker::check;
 use crate::error::CrashError;
@@ -10,7 +10,7 @@ const PUBLISHERS: u32 = 16;
 const PARTITIONS: u16 = 64;
 
 /// What judging a history of a given size took.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct ScaleReport {
     /// Records published, read once by a subscriber, and once in the end.
     pub records: u64,

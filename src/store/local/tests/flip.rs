@@ -150,5 +150,5 @@ fn one_flipped_bit_anywhere_costs_at_most_one_batch() {
             harmful += u64::from(check(&flipped, end, &at));
         }
     }
-    println!("{flips} bits flipped, {harmful} cost one batch or row, seed {seed}");
+    println!("figures: bits_flipped={flips} cost_a_batch_or_row={harmful}");
 }

@@ -435,6 +435,6 @@ fn after_every_step_of_the_device_what_was_durable_is_there() {
     });
     let (copies, deletions) = (trace.copies, trace.deletions);
     println!(
-        "{operations} operations, {copies} copies forward, {deletions} topics deleted: {count} crash images checked, seed {seed}"
+        "figures: operations={operations} copies_forward={copies} topics_deleted={deletions} crash_images={count}"
     );
 }

@@ -1,0 +1,82 @@
+//! The broker's own fault tests, run with more operations than a build waits for.
+//!
+//! Some faults need the inside of the broker: a simulated disk, one decoder alone. Those are unit tests;
+//! variables set their size, and each prints a line `figures: NAME=NUMBER …` that becomes the figures of
+//! a trial. A test that fails is a broken promise, in the words of its panic.
+
+use std::process::Command;
+
+use crate::error::CrashError;
+use crate::trial::{Findings, TrialOptions};
+
+/// What the lines with figures begin with.
+const FIGURES: &str = "figures: ";
+
+/// A power cut after every step of a recorded trace.
+pub(crate) fn crash_points(options: &TrialOptions) -> Result<Findings, CrashError> {
+    let operations = if options.is_long { "6000" } else { "300" };
+    run(
+        options,
+        "falcon",
+        "store::local::tests::points::",
+        &[
+            ("FALCON_CRASH_POINTS", operations),
+            ("FALCON_CRASH_SEED", &options.seed.to_string()),
+        ],
+    )
+}
+
+/// One flipped bit at a time, anywhere in a data folder.
+pub(crate) fn bit_flips(options: &TrialOptions) -> Result<Findings, CrashError> {
+    let flips = if options.is_long { "10000" } else { "240" };
+    run(
+        options,
+        "falcon",
+        "store::local::tests::flip::",
+        &[
+            ("FALCON_BIT_FLIPS", flips),
+            ("FALCON_FLIP_SEED", &options.seed.to_string()),
+        ],
+    )
+}
+
+/// Runs the tests of `package`'s library whose names begin with `tests`; a long run optimizes.
+pub(crate) fn run(
+    options: &TrialOptions,
+    package: &str,
+    tests: &str,
+    variables: &[(&str, &str)],
+) -> Result<Findings, CrashError> {
+    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    command.args(["test", "--quiet", "--locked", "--package", package, "--lib"]);
+    if options.is_long {
+        command.arg("--release");
+    }
+    command.args(["--", "--nocapture", tests]);
+    command.envs(variables.iter().copied());
+    let output = command.output().map_err(|error| CrashError::Command {
+        command: "cargo test".to_owned(),
+        said: error.to_string(),
+    })?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    let mut findings = Findings::default();
+    for line in said.lines().filter_map(|line| line.strip_prefix(FIGURES)) {
+        for figure in line.split_whitespace() {
+            let (name, value) = figure.split_once('=').unwrap_or((figure, ""));
+            let value = value.parse::<u64>().map_err(|_| {
+                CrashError::Malformed(format!("{tests} printed {figure}, want NAME=NUMBER"))
+            })?;
+            *findings.figures.entry(name.to_owned()).or_default() += value;
+        }
+    }
+    if !output.status.success() {
+        let last: Vec<&str> = said.lines().rev().take(30).collect();
+        let last: Vec<&str> = last.into_iter().rev().collect();
+        findings.broken.push(last.join("\n"));
+    } else if findings.figures.is_empty() {
+        let nothing = format!("no test of {package} begins with {tests}, or none said what it did");
+        return Err(CrashError::Malformed(nothing));
+    }
+    Ok(findings)
+}
