@@ -122,6 +122,8 @@ fn remaining(damage: Vec<Damage>, replayed: &Replayed, index: &Index) -> Vec<Dam
             continue;
         };
         let mut at = range.start.max(bounds.start);
+        // A damaged batch may announce more records than its partition ever had.
+        let range = at..range.end.min(bounds.end);
         while at < range.end {
             let place = index.first_from(partition, at).ok().flatten();
             let whole = place.filter(|place| place.contains(at));

@@ -82,13 +82,17 @@ impl Ends {
         self.raise(partition, end);
     }
 
-    /// A damaged batch announced more records than it can have had.
+    /// A damaged batch announced more records than it can have had: its stamp binds its offset, not
+    /// their number.
     fn find_again(&mut self, partition: PartitionId, base: Offset) {
         let ours = |damage: &&mut Damage| damage.partition == partition;
         if let Some(last) = self.damage.iter_mut().rfind(ours)
             && last.range.contains(&base)
         {
             last.range.end = base;
+            for ends in [&mut self.known, &mut self.highest] {
+                ends.insert(partition, base);
+            }
         }
         self.damage.retain(|damage| !damage.range.is_empty());
     }
@@ -121,6 +125,9 @@ impl Ends {
                 None if is_clean_marker => self.highest.get(partition).copied(),
                 known => known,
             };
+            if known.is_some_and(|known| known > bounds.end) {
+                self.find_again(*partition, bounds.end);
+            }
             let is_exact = known.is_some() || is_clean_marker || self.is_from_start;
             let from = known.unwrap_or(bounds.start).max(bounds.start);
             if is_exact {

@@ -67,10 +67,10 @@ pub(in crate::store::local) fn replay(
         scan.run(position, None, bound, &mut |found| pass.on_found(found));
         position = HEADER_BYTES;
     }
-    pass.finish();
     if let Some(last) = last {
         pass.note_ends(last);
     }
+    pass.finish();
     Ok(pass.found)
 }
 
@@ -189,6 +189,10 @@ impl Pass<'_> {
 
     /// A partition that is not in the state is gone.
     fn on_state(&mut self, state: &StoreState) {
+        for (partition, bounds) in &state.partitions {
+            self.settle_lost(*partition, bounds.end);
+        }
+        self.lost.clear();
         self.found.bounds = state.partitions.iter().copied().collect();
     }
 
@@ -219,7 +223,16 @@ impl Pass<'_> {
         });
     }
 
-    /// A damaged batch that nothing follows still took its offsets.
+    /// The partition is known to end at `end`, so a damaged batch before can be trusted if it ends there too.
+    fn settle_lost(&mut self, partition: PartitionId, end: Offset) {
+        if let Some(header) = self.lost.remove(&partition)
+            && header.end_offset() == end
+        {
+            self.on_batch(partition, &header);
+        }
+    }
+
+    /// A damaged batch that nothing follows still took its offsets, as many as it says.
     fn finish(&mut self) {
         for (partition, header) in std::mem::take(&mut self.lost) {
             self.raise(partition, header.end_offset());
@@ -230,6 +243,7 @@ impl Pass<'_> {
     /// A tail that is lost without a trace took its offsets too: others must never get them.
     fn note_ends(&mut self, last: &StoreState) {
         for (partition, bounds) in &last.partitions {
+            self.settle_lost(*partition, bounds.end);
             let known = self.found.bounds.entry(*partition).or_default();
             known.start = known.start.max(bounds.start);
             if known.end < bounds.end {

@@ -2,7 +2,7 @@
 //!
 //! `FALCON_BIT_FLIPS` sets how many are tried, `FALCON_FLIP_SEED` which.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::points::from_env;
 use super::*;
@@ -80,6 +80,15 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
+/// Small segments, so that there are many, and nothing that is made ahead.
+fn small_segments() -> Bench {
+    let mut bench = Bench::new();
+    bench.config.segment_bytes = 8 << 10;
+    bench.config.first_segment_bytes = 8 << 10;
+    bench.config.spare_segments = 0;
+    bench
+}
+
 /// A copy of what `bench` left, with one bit flipped; with the index when that is what it hits.
 fn flipped(bench: &Bench, nth: u64, random: &mut fastrand::Rng) -> (Bench, String) {
     let mut copy = Bench::on(bench.disk.crash(0), bench.config.clone());
@@ -127,7 +136,12 @@ fn check(bench: &Bench, end: End, at: &str) -> bool {
         are_rows_whole || report.rows_damaged > 0,
         "{at}: {report:?}"
     );
-    append(&store, P, expected.max(RECORDS), &[b"goes on"]);
+    // The offsets go on where they ended: none is given out again, none is left out.
+    let known = super::super::locked(&store.shared.bounds)[&P].end;
+    assert_eq!(known, Offset(expected), "{at}: {report:?}");
+    let replayed = tables.ends.get(&P).copied();
+    assert_eq!(replayed.unwrap_or(expected), expected, "{at}: {report:?}");
+    append(&store, P, expected, &[b"goes on"]);
     refused > 0 || is_cut || !are_rows_whole
 }
 
@@ -138,10 +152,7 @@ fn one_flipped_bit_anywhere_costs_at_most_one_batch() {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut harmful = 0;
     for (nth, end) in (0..3).zip([End::Clean, End::Killed, End::KilledIdle]) {
-        let mut bench = Bench::new();
-        bench.config.segment_bytes = 8 << 10;
-        bench.config.first_segment_bytes = 8 << 10;
-        bench.config.spare_segments = 0;
+        let bench = small_segments();
         fill(&bench, end);
         let share = flips / 3 + u64::from(nth < flips % 3);
         for flip in 0..share {
@@ -151,4 +162,47 @@ fn one_flipped_bit_anywhere_costs_at_most_one_batch() {
         }
     }
     println!("figures: bits_flipped={flips} cost_a_batch_or_row={harmful}");
+}
+
+/// Where the header of a batch of P is, in all copies of it.
+fn headers(bench: &Bench, offset: u64) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    let wanted = offset.to_le_bytes();
+    for path in bench.disk.paths() {
+        let file = bench.disk.open(&path).unwrap();
+        let mut bytes = vec![0; usize::try_from(file.len_bytes().unwrap()).unwrap()];
+        file.read_at(0, &mut bytes).unwrap();
+        for (at, window) in bytes.windows(80).enumerate() {
+            let header = BatchHeader::decode(window);
+            let is_ours = |header: &BatchHeader| header.verify_stamp(P).is_ok();
+            if window.starts_with(&wanted) && header.is_ok_and(|header| is_ours(&header)) {
+                found.push((path.clone(), at as u64));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_damaged_record_count_costs_its_own_batch_and_no_offset_after_it() {
+    const RECORD_COUNT_AT: u64 = 36;
+    let mut flips = 0;
+    for end in [End::Clean, End::Killed, End::KilledIdle] {
+        let bench = small_segments();
+        fill(&bench, end);
+        for offset in [0, 14, RECORDS - 2, RECORDS - 1] {
+            for (path, at) in headers(&bench, offset) {
+                for bit in 0..32_u8 {
+                    let mut copy = Bench::on(bench.disk.crash(0), bench.config.clone());
+                    copy.config.index_dir = None;
+                    let position = at + RECORD_COUNT_AT + u64::from(bit / 8);
+                    copy.disk.flip_bit(&path, position, bit % 8);
+                    let at = format!("{end:?}, bit {bit} at {position} of {}", path.display());
+                    check(&copy, end, &at);
+                    flips += 1;
+                }
+            }
+        }
+    }
+    assert!(flips >= 3 * 4 * 32, "{flips}");
 }
