@@ -115,6 +115,22 @@ impl SimDisk {
         self.state().crash(&mut random).into()
     }
 
+    /// The disk as it is found after the process was killed: the kernel loses nothing of it.
+    #[must_use]
+    pub fn killed(&self) -> Self {
+        let state = self.state();
+        State {
+            contents: state.contents.clone(),
+            names: state.names.clone(),
+            names_synced: state.names_synced.clone(),
+            names_unsynced: state.names_unsynced.clone(),
+            dirs: state.dirs.clone(),
+            free_bytes: state.free_bytes,
+            ..State::default()
+        }
+        .into()
+    }
+
     /// Makes the `n`-th write from now (1 is the next) fail, after half of it was taken.
     pub fn fail_write(&self, n: u64, fault: SimFault) {
         let mut state = self.state();

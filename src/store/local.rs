@@ -19,6 +19,7 @@ mod read;
 mod recovery;
 mod rescue;
 mod segments;
+mod synced;
 #[cfg(test)]
 mod tests;
 

@@ -11,12 +11,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
+use falcon_protocol::PartitionId;
 
 use self::forward::Idle;
 use self::space::FreeSpace;
 use super::index::Place;
 use super::journal::group::{EncodedExtent, Encoder, ExtentCopy, GroupKind, Placement};
-use super::journal::state::StoreState;
+use super::journal::state::{Bounds, StoreState};
+use super::synced::{SYNCED_PARTITIONS_MAX, SyncedFile};
 use super::{Shared, locked};
 use crate::io::{DiskFile, IoError};
 use crate::store::{CommitError, CommitGroup, CommitSeq, Row};
@@ -67,11 +69,12 @@ pub(super) struct Appender {
     recent_group_bytes: u64,
     space: FreeSpace,
     idle: Idle,
+    marks: SyncedFile,
 }
 
 impl Appender {
     /// Continues `active`, or rolls at the first commit.
-    pub(super) fn new(active: Option<Active>, next_seq: u64) -> Self {
+    pub(super) fn new(active: Option<Active>, next_seq: u64, marks: SyncedFile) -> Self {
         Self {
             active,
             next_seq,
@@ -81,6 +84,7 @@ impl Appender {
             recent_group_bytes: 0,
             space: FreeSpace::default(),
             idle: Idle::default(),
+            marks,
         }
     }
 
@@ -193,6 +197,10 @@ impl Appender {
             self.synced_seq = self.next_seq;
             let groups = std::mem::take(&mut self.pending);
             publish(shared, active, self.synced_seq, &groups);
+            // ORDER: after the sync, before anybody is told of it.
+            let at = (active.segment, active.end);
+            let partitions = partitions_of(shared, &groups);
+            self.marks.note(self.synced_seq, at, partitions);
         }
         Ok(())
     }
@@ -264,6 +272,20 @@ impl Appender {
         }
         Ok(())
     }
+}
+
+/// Where the partitions end that these groups are for; nothing when they are many.
+fn partitions_of(shared: &Shared, groups: &[Pending]) -> Vec<(PartitionId, Bounds)> {
+    let extents = groups.iter().flat_map(|group| &group.extents);
+    let mut partitions: Vec<PartitionId> = extents.map(|extent| extent.partition).collect();
+    partitions.sort_unstable();
+    partitions.dedup();
+    if partitions.len() > SYNCED_PARTITIONS_MAX {
+        return Vec::new();
+    }
+    let bounds = locked(&shared.bounds);
+    let of = |partition| Some((partition, *bounds.get(&partition)?));
+    partitions.into_iter().filter_map(of).collect()
 }
 
 /// Makes synced groups readable.

@@ -25,9 +25,10 @@ use super::LocalConfig;
 use super::identity::{CleanMarker, Identity};
 use super::index::MemoryIndex;
 use super::journal::state::Bounds;
-use super::open::{IDENTITY, JOURNAL, LOCK, clean_path, list_journal};
-use super::recovery::{Flaw, Given, SurveyError, replay, survey};
+use super::open::{IDENTITY, JOURNAL, LOCK, clean_path, list_journal, synced_path};
+use super::recovery::{Flaw, Given, LastWord, SurveyError, missing, replay, survey};
 use super::segments::{SegmentInfo, Segments};
+use super::synced::SyncedMark;
 use super::{OpenError, TornTail};
 use crate::io::{Disk, DiskLock};
 use crate::store::Replay;
@@ -91,11 +92,16 @@ impl Inspection {
             return Err(OpenError::NotFalcon { path: dir });
         };
         let clean = read_clean(disk.as_ref(), &config, journal_id, &mut findings);
+        let synced = SyncedMark::read(disk.as_ref(), &synced_path(&config), journal_id);
+        let last = LastWord {
+            clean: clean.as_ref(),
+            synced: synced.as_ref(),
+        };
         let nothing = HashSet::new();
         let given = Given {
             segments: &segments,
             journal_id,
-            clean: clean.as_ref(),
+            last,
             tree: None,
             indexed: &nothing,
             trusts_footers: false,
@@ -105,15 +111,10 @@ impl Inspection {
             SurveyError::Tree(_) => OpenError::NotFalcon { path: dir.clone() },
         })?;
         segments::prefer_footers(&segments, &mut found)?;
-        let replayed = replay(
-            &segments,
-            &found.infos,
-            found.newest_snapshot,
-            clean.as_ref().map(|clean| &clean.state),
-            replay_to,
-        )?;
+        let newest = found.newest_snapshot;
+        let replayed = replay(&segments, &found.infos, newest, last, replay_to)?;
         let torn_tail = ends::torn_tail(clean.as_ref(), &found);
-        let missing = ends::missing(clean.as_ref(), &found.infos);
+        let missing = missing(last, &found.infos);
         let mut inspection = Self {
             epoch: identity.map_or(0, |identity| identity.epoch),
             config,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use self::folder::Folder;
-pub(super) use self::folder::{IDENTITY, JOURNAL, LOCK, clean_path, list_journal};
+pub(super) use self::folder::{IDENTITY, JOURNAL, LOCK, clean_path, list_journal, synced_path};
 use self::indexes::Indexed;
 use super::append::{Active, Appender, JournalEnd};
 use super::cache::TailCache;
@@ -16,8 +16,9 @@ use super::forward::Forward;
 use super::identity::CleanMarker;
 use super::index::Index;
 use super::keeper::{self, Signal};
-use super::recovery::{Replayed, Survey, check_heads, replay};
+use super::recovery::{LastWord, Replayed, Survey, check_heads, missing, replay};
 use super::segments::{SegmentInfo, Segments};
+use super::synced::{SyncedFile, SyncedMark};
 use super::{LocalConfig, LocalStore, OpenError, RecoveryReport, Shared, TornTail};
 use crate::io::{Disk, DiskFile, IoError};
 use crate::store::{Damage, Replay};
@@ -44,18 +45,19 @@ impl LocalStore {
         check_heads(&segments, folder.identity.journal_id, &folder.segments)?;
         let clean = CleanMarker::read(disk.as_ref(), &folder.clean_path)
             .filter(|clean| clean.journal_id == folder.identity.journal_id);
+        let synced_path = synced_path(&config);
+        let synced = SyncedMark::read(disk.as_ref(), &synced_path, folder.identity.journal_id);
+        let last = LastWord {
+            clean: clean.as_ref(),
+            synced: synced.as_ref(),
+        };
         let Indexed {
             tree,
             mut survey,
             report: index_report,
-        } = indexes::survey_with_index(&config, &folder, &segments, clean.as_ref())?;
-        let replayed = replay(
-            &segments,
-            &survey.infos,
-            survey.newest_snapshot,
-            clean.as_ref().map(|clean| &clean.state),
-            replay_to,
-        )?;
+        } = indexes::survey_with_index(&config, &folder, &segments, last)?;
+        let newest = survey.newest_snapshot;
+        let replayed = replay(&segments, &survey.infos, newest, last, replay_to)?;
         let torn_tail = match clean {
             None => cut_torn_tail(&segments, &survey)?,
             Some(_) => None,
@@ -63,7 +65,7 @@ impl LocalStore {
         // ORDER: the epoch rises and the marker goes before anything can be appended.
         folder.take_over(disk.as_ref())?;
         let active = resume(&segments, &mut survey, clean.is_some())?;
-        let missing_segments = missing(clean.as_ref(), &survey);
+        let missing_segments = missing(last, &survey.infos);
         let index = Index::new(survey.memory, tree);
         let damage = remaining(survey.damage, &replayed, &index);
         let mut report = RecoveryReport {
@@ -96,7 +98,12 @@ impl LocalStore {
             disk,
         });
         folder.take_spares(&shared);
-        let mut appender = Appender::new(active, survey.next_seq);
+        let marks = SyncedFile::open(
+            shared.disk.as_ref(),
+            synced_path,
+            shared.identity.journal_id,
+        );
+        let mut appender = Appender::new(active, survey.next_seq, marks);
         if is_empty && survey.next_seq == 0 {
             first_segment(&shared, &mut appender)?;
         }
@@ -193,7 +200,9 @@ fn resume(
     if survey.open_tail.is_some_and(|tail| tail.is_unreadable) {
         return Ok(None);
     }
-    if info.seal.is_some() || info.is_header_damaged || is_short || !is_whole {
+    // Sequences are dense within a segment; those that a lost segment held are not used again.
+    let is_last = info.end_seq == survey.next_seq;
+    if info.seal.is_some() || info.is_header_damaged || is_short || !is_whole || !is_last {
         return Ok(None);
     }
     info.is_active = true;
@@ -210,12 +219,6 @@ fn active(segment: u64, info: &SegmentInfo, file: Arc<dyn DiskFile>) -> Active {
         data_from: super::journal::segment::HEADER_BYTES,
         file_bytes: info.file_bytes,
     }
-}
-
-fn missing(clean: Option<&CleanMarker>, survey: &Survey) -> Vec<u64> {
-    let listed = clean.map_or(&[][..], |clean| &clean.state.segments);
-    let is_missing = |segment: &&u64| !survey.infos.contains_key(segment);
-    listed.iter().filter(is_missing).copied().collect()
 }
 
 /// The first segment of a new folder: small, so that the first start is quick.

@@ -8,10 +8,12 @@
 mod ends;
 mod footers;
 mod heads;
+mod last_word;
 mod replay;
 mod survey;
 
 pub(super) use footers::read_footer;
 pub(super) use heads::check_heads;
+pub(super) use last_word::{LastWord, missing};
 pub(super) use replay::{Replayed, replay};
 pub(super) use survey::{Flaw, FlawKind, Given, Survey, SurveyError, survey};

@@ -109,6 +109,7 @@ impl Appender {
             self.synced_seq = self.next_seq;
             let newest = &shared.snapshot_segment;
             newest.fetch_max(segment, Ordering::AcqRel);
+            self.marks.note(self.next_seq, (segment, end), Vec::new());
         }
         self.retire(shared);
         shared.segments.infos_mut().insert(

@@ -1,13 +1,10 @@
 //! Where the journal ends, and what is not there.
 
-use std::collections::BTreeMap;
-
 use super::{Finding, FindingKind, Inspection};
 use crate::store::local::TornTail;
 use crate::store::local::identity::CleanMarker;
 use crate::store::local::open::clean_path;
 use crate::store::local::recovery::Survey;
-use crate::store::local::segments::SegmentInfo;
 
 /// What a crash left behind the end. After a clean stop there is no such thing.
 pub(super) fn torn_tail(clean: Option<&CleanMarker>, found: &Survey) -> Option<TornTail> {
@@ -21,13 +18,6 @@ pub(super) fn torn_tail(clean: Option<&CleanMarker>, found: &Survey) -> Option<T
         position: tail.end,
         bytes: tail.torn_bytes,
     })
-}
-
-/// Segments that were live at the last clean stop and are not there.
-pub(super) fn missing(clean: Option<&CleanMarker>, infos: &BTreeMap<u64, SegmentInfo>) -> Vec<u64> {
-    let listed = clean.map_or(&[][..], |clean| &clean.state.segments);
-    let missing = listed.iter().filter(|number| !infos.contains_key(number));
-    missing.copied().collect()
 }
 
 impl Inspection {

@@ -30,7 +30,7 @@ pub(in crate::store::local) const GROUP_HEADER_BYTES: usize = 48;
 /// Largest commit group.
 pub(in crate::store::local) const GROUP_BYTES_MAX: usize = 256 << 20;
 pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"FGP1");
-const EXTENT_HEADER: usize = 24;
+pub(super) const EXTENT_HEADER: usize = 24;
 const ROW_HEADER: usize = 12;
 const STATE_HEADER: usize = 8;
 const TRIM_BYTES: usize = 24;

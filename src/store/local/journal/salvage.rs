@@ -8,7 +8,7 @@ use falcon_protocol::batch::BATCH_HEADER_BYTES;
 use falcon_protocol::{Batch, BatchHeader, PartitionId};
 
 use super::ALIGN;
-use super::group::Entry;
+use super::group::{EXTENT_HEADER, Entry};
 use super::state::StoreState;
 
 /// A batch whose stamp is right.
@@ -28,6 +28,12 @@ pub(in crate::store::local) enum Piece {
         partition: PartitionId,
         batch: FoundBatch,
         is_copy: bool,
+    },
+    /// A batch whose stamp is damaged, at a place where one must be: it took the next offsets of its
+    /// partition, as many as its header says.
+    Unstamped {
+        partition: PartitionId,
+        header: BatchHeader,
     },
     Row {
         table: u8,
@@ -97,55 +103,112 @@ pub(in crate::store::local) fn salvage(region: &Bytes, visit: &mut dyn FnMut(usi
 
 /// Visits the entry at `at`, if there is one, and answers where it ends.
 fn piece_at(region: &Bytes, at: usize, visit: &mut dyn FnMut(usize, Piece)) -> Option<usize> {
-    if *region.get(at)? == 1 {
-        return extent_at(region, at, visit);
-    }
-    let (entry, next) = Entry::read(region, at)?;
-    let piece = match entry {
-        Entry::Row { table, key, value } => Piece::Row { table, key, value },
-        Entry::Trim { .. } => Piece::Trim(entry),
-        Entry::State(bytes) => Piece::State(StoreState::decode(&bytes)?),
-        Entry::Extent { .. } => return None,
+    let (piece, next) = match Entry::read(region, at) {
+        Some((Entry::Row { table, key, value }, next)) => (Piece::Row { table, key, value }, next),
+        Some((entry @ Entry::Trim { .. }, next)) => (Piece::Trim(entry), next),
+        Some((Entry::State(bytes), next)) => (Piece::State(StoreState::decode(&bytes)?), next),
+        // Its kind or length may be what is damaged.
+        Some((Entry::Extent { .. }, _)) | None => return extent_at(region, at, visit),
     };
     visit(at, piece);
     Some(next)
 }
 
+/// Visits the batches of the extent at `at`, whose head may be damaged too.
 fn extent_at(region: &Bytes, at: usize, visit: &mut dyn FnMut(usize, Piece)) -> Option<usize> {
-    const HEADER: usize = 24;
-    let (partition, is_copy, batches, from) = match Entry::read(region, at) {
-        Some((
-            Entry::Extent {
-                partition,
-                is_copy,
-                batches,
-                at: from,
-            },
-            _,
-        )) => (partition, is_copy, batches, from),
-        Some(_) => return None,
-        // The length may be what is damaged: take what follows directly.
-        None => {
-            let is_copy = region.get(at + 1)? & 1 != 0;
-            let mut head = region.get(at + 4..at + 12)?;
-            let partition = PartitionId::new(head.get_u32_le(), head.get_u32_le());
-            let from = at + HEADER;
-            stamped_header(partition, region, from)?;
-            (partition, is_copy, region.slice(from..), from)
-        }
+    let from = at.checked_add(EXTENT_HEADER)?;
+    let mut head = region.get(at..from)?;
+    let is_extent = head.get_u8() == 1;
+    let is_copy = head.get_u8() & 1 != 0;
+    head.advance(2);
+    let stored = PartitionId::new(head.get_u32_le(), head.get_u32_le());
+    head.advance(4);
+    let announced = from.checked_add(super::length(head.get_u32_le()));
+    let walk = Walk {
+        region,
+        partition: stamped_for(stored, region, from).unwrap_or(stored),
+        is_copy,
+        end: announced.filter(|end| is_extent && *end <= region.len()),
     };
-    let mut end = None;
-    for found in find_batches(partition, &batches) {
-        let at = from + found.at;
-        if let Some(bytes) = &found.bytes {
-            end = Some(at + bytes.len());
+    let found = walk.batches(from, visit);
+    // ORDER: what is behind is looked at only when nothing better is known: a damaged batch may hold
+    // bytes that somebody made to look like entries.
+    let trusted = walk.end.filter(|end| {
+        let next = super::padded(*end);
+        next >= region.len() || Entry::read(region, next).is_some()
+    });
+    found.max(trusted).map(super::padded)
+}
+
+/// The batches of one extent.
+struct Walk<'a> {
+    region: &'a Bytes,
+    partition: PartitionId,
+    is_copy: bool,
+    /// Where the extent ends, as far as its head can be believed.
+    end: Option<usize>,
+}
+
+impl Walk<'_> {
+    /// Visits them and answers where the last one ends.
+    fn batches(&self, mut at: usize, visit: &mut dyn FnMut(usize, Piece)) -> Option<usize> {
+        let mut end = None;
+        loop {
+            if let Some(header) = stamped_header(self.partition, self.region, at) {
+                let bytes = whole_batch(self.partition, self.region, at);
+                let next = at.saturating_add(super::length(header.batch_bytes));
+                let is_next = bytes.is_some() || self.leads_on(next);
+                let batch = FoundBatch { at, header, bytes };
+                let (partition, is_copy) = (self.partition, self.is_copy);
+                let piece = Piece::Batch {
+                    partition,
+                    batch,
+                    is_copy,
+                };
+                visit(at, piece);
+                at = if is_next {
+                    next
+                } else {
+                    at + BATCH_HEADER_BYTES
+                };
+                end = Some(at);
+            } else if let Some((header, next)) = self.unstamped(at) {
+                if !self.is_copy {
+                    let partition = self.partition;
+                    visit(at, Piece::Unstamped { partition, header });
+                }
+                at = next;
+                end = Some(at);
+            } else {
+                let searched = self.end.and_then(|end| self.region.get(..end));
+                let searched = self.region.slice_ref(searched.unwrap_or_default());
+                let Some(next) = search(self.partition, &searched, at + 1) else {
+                    return end;
+                };
+                at = next;
+            }
         }
-        let piece = Piece::Batch {
-            partition,
-            batch: found,
-            is_copy,
-        };
-        visit(at, piece);
     }
-    Some(super::padded(end?))
+
+    /// Whether a batch that ends at `next` is taken at its word.
+    fn leads_on(&self, next: usize) -> bool {
+        self.end == Some(next) || stamped_header(self.partition, self.region, next).is_some()
+    }
+
+    /// The header of a batch whose stamp is damaged and nothing else, and where it ends.
+    fn unstamped(&self, at: usize) -> Option<(BatchHeader, usize)> {
+        let header = BatchHeader::decode(self.region.get(at..self.end?)?).ok()?;
+        let next = at.checked_add(super::length(header.batch_bytes))?;
+        self.leads_on(next).then_some((header, next))
+    }
+}
+
+/// Whose the batch at `at` is: `stored`, or what `stored` was before a bit of it flipped.
+fn stamped_for(stored: PartitionId, region: &Bytes, at: usize) -> Option<PartitionId> {
+    let topics = (0..32).map(|bit| PartitionId::new(stored.topic.0 ^ 1 << bit, stored.partition.0));
+    let numbers =
+        (0..32).map(|bit| PartitionId::new(stored.topic.0, stored.partition.0 ^ 1 << bit));
+    let header = BatchHeader::decode(region.get(at..)?).ok()?;
+    let mut candidates = std::iter::once(stored).chain(topics).chain(numbers);
+    candidates.find(|candidate| header.verify_stamp(*candidate).is_ok())
 }

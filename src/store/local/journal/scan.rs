@@ -21,8 +21,9 @@ const PIECE: u64 = 4 << 10;
 /// What is known about the end of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store::local) enum Bound {
-    /// The broker was writing here when it stopped.
-    Open,
+    /// The broker was writing here when it stopped. The sequence after the last group known to have
+    /// been durable, and its end.
+    Open { durable: Option<(u64, u64)> },
     /// All groups were durable. The sequence after the last, and its end, where known.
     Closed {
         end_seq: Option<u64>,
@@ -130,8 +131,18 @@ impl<'a> Scan<'a> {
                 visit(group.into_found());
                 continue;
             }
+            let durable = match bound {
+                Bound::Open { durable } => durable.filter(|(seq, end)| {
+                    position < *end && expected.is_none_or(|expected| expected < *seq)
+                }),
+                Bound::Closed { .. } => None,
+            };
             let next = match bound {
-                Bound::Open => match self.proof_of_rot(position, expected) {
+                Bound::Open { .. } if durable.is_some() => {
+                    let next = self.search(position + ALIGN as u64, expected);
+                    next.filter(|next| durable.is_some_and(|(_, end)| next.position < end))
+                }
+                Bound::Open { .. } => match self.proof_of_rot(position, expected) {
                     Ok(next) => Some(next),
                     Err(_) if self.is_unreadable(position..self.file_bytes) => {
                         return self.unreadable_tail(position, expected, visit);
@@ -147,8 +158,8 @@ impl<'a> Scan<'a> {
                 },
                 Bound::Closed { .. } => self.search(position + ALIGN as u64, expected),
             };
-            match next {
-                Some(next) => {
+            match (next, durable) {
+                (Some(next), _) => {
                     let bytes = self.region(position, next.position);
                     visit(Found::Rot {
                         position,
@@ -158,7 +169,17 @@ impl<'a> Scan<'a> {
                     position = next.position;
                     expected = Some(next.header.seq);
                 }
-                None => return self.lost_tail(position, expected, bound, visit),
+                // What is behind it may be torn.
+                (None, Some((seq, end))) => {
+                    let bytes = self.region(position, end);
+                    visit(Found::Rot {
+                        position,
+                        bytes,
+                        is_bounded: true,
+                    });
+                    (position, expected) = (end, Some(seq));
+                }
+                (None, None) => return self.lost_tail(position, expected, bound, visit),
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::store::CommitError;
 pub(in crate::store::local) const LOCK: &str = "LOCK";
 pub(in crate::store::local) const IDENTITY: &str = "IDENTITY";
 const CLEAN: &str = "CLEAN";
+const SYNCED: &str = "SYNCED";
 pub(in crate::store::local) const JOURNAL: &str = "journal";
 /// What a folder may hold besides IDENTITY and still count as empty: a first start that was
 /// interrupted, and what file systems put there themselves.
@@ -40,6 +41,10 @@ pub(super) struct Folder {
 
 pub(in crate::store::local) fn clean_path(config: &LocalConfig) -> PathBuf {
     config.data_dir.join(CLEAN)
+}
+
+pub(in crate::store::local) fn synced_path(config: &LocalConfig) -> PathBuf {
+    config.data_dir.join(SYNCED)
 }
 
 impl Folder {

@@ -7,7 +7,7 @@ use super::folder::Folder;
 use super::{CleanMarker, LocalConfig, OpenError, Segments, Survey};
 use crate::store::local::IndexReport;
 use crate::store::local::index::{self, Opened, TreeIndex};
-use crate::store::local::recovery::{Given, SurveyError, survey};
+use crate::store::local::recovery::{Given, LastWord, SurveyError, survey};
 
 /// The journal as found, and the index that fits it.
 #[derive(Debug)]
@@ -22,8 +22,9 @@ pub(super) fn survey_with_index(
     config: &LocalConfig,
     folder: &Folder,
     segments: &Segments,
-    clean: Option<&CleanMarker>,
+    last: LastWord<'_>,
 ) -> Result<Indexed, OpenError> {
+    let clean = last.clean;
     let (tree, report) = open_index(config, folder, clean);
     let indexed: HashSet<u64> = match (&report, clean) {
         (IndexReport::Trusted, Some(clean)) => clean.indexed.iter().copied().collect(),
@@ -32,7 +33,7 @@ pub(super) fn survey_with_index(
     let mut given = Given {
         segments,
         journal_id: folder.identity.journal_id,
-        clean,
+        last,
         tree: tree.as_ref(),
         indexed: &indexed,
         trusts_footers: true,

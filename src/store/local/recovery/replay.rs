@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use falcon_protocol::{BatchHeader, Offset, PartitionId};
 
+use super::last_word::{LastWord, Proven};
 use crate::io::IoError;
 use crate::store::local::journal::group::{Entry, GROUP_HEADER_BYTES, GroupHeader, GroupKind};
 use crate::store::local::journal::salvage::{Piece, salvage};
@@ -26,12 +27,12 @@ pub(in crate::store::local) struct Replayed {
 }
 
 /// Replays the journal that `infos` describe. `newest` is the newest whole snapshot known so far;
-/// without one, the fronts of older segments are tried. `last` is what the clean-stop marker says.
+/// without one, the fronts of older segments are tried. `last` is what else is known of the end.
 pub(in crate::store::local) fn replay(
     segments: &Segments,
     infos: &BTreeMap<u64, SegmentInfo>,
     newest: Option<(u64, u64)>,
-    last: Option<&StoreState>,
+    last: LastWord<'_>,
     to: &mut dyn Replay,
 ) -> Result<Replayed, IoError> {
     let start = match newest {
@@ -42,6 +43,7 @@ pub(in crate::store::local) fn replay(
         to,
         found: Replayed::default(),
         lost: BTreeMap::new(),
+        proven: last.proven(),
     };
     if start.is_none() {
         // Every record is still known by the footers, only the rows are gone.
@@ -67,8 +69,8 @@ pub(in crate::store::local) fn replay(
         scan.run(position, None, bound, &mut |found| pass.on_found(found));
         position = HEADER_BYTES;
     }
-    if let Some(last) = last {
-        pass.note_ends(last);
+    if let Some(proven) = pass.proven.take() {
+        pass.note_ends(proven.state);
     }
     pass.finish();
     Ok(pass.found)
@@ -95,6 +97,8 @@ struct Pass<'a> {
     found: Replayed,
     /// Damaged batches at the end of their partition so far.
     lost: BTreeMap<PartitionId, BatchHeader>,
+    /// Until what it speaks of was passed.
+    proven: Option<Proven<'a>>,
 }
 
 impl Pass<'_> {
@@ -113,6 +117,11 @@ impl Pass<'_> {
     }
 
     fn on_group(&mut self, header: &GroupHeader, bytes: &Bytes) {
+        let passed = self.proven.take_if(|proven| proven.next_seq <= header.seq);
+        // Where the pass begins behind it, its partitions may be gone.
+        if let Some(proven) = passed.filter(|_| self.found.groups > 0) {
+            self.note_ends(proven.state);
+        }
         self.found.groups += 1;
         let mut at = GROUP_HEADER_BYTES;
         for _ in 0..header.entry_count {
@@ -218,8 +227,18 @@ impl Pass<'_> {
                 partition,
                 log_start,
             }) if is_bounded => self.on_trim(partition, log_start),
+            Piece::Unstamped { partition, header } if is_bounded => {
+                let before = self.lost.get(&partition).map(BatchHeader::end_offset);
+                let known = self.found.bounds.get(&partition).map(|bounds| bounds.end);
+                let base_offset = before.or(known).unwrap_or(Offset::ZERO);
+                let header = BatchHeader {
+                    base_offset,
+                    ..header
+                };
+                self.lost.insert(partition, header);
+            }
             Piece::State(state) if is_bounded => self.on_state(&state),
-            Piece::Row { .. } | Piece::Trim(_) | Piece::State(_) => {}
+            Piece::Unstamped { .. } | Piece::Row { .. } | Piece::Trim(_) | Piece::State(_) => {}
         });
     }
 

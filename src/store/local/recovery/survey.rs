@@ -10,10 +10,10 @@ use falcon_protocol::{Offset, PartitionId};
 use super::ends::Ends;
 use super::footers::{read_footer, read_summary};
 use super::heads::read_head;
+use super::last_word::{LastWord, Proven};
 use crate::io::{DiskFile, IoError};
 use crate::store::Damage;
 use crate::store::local::OpenError;
-use crate::store::local::identity::CleanMarker;
 use crate::store::local::index::{MemoryIndex, Place, TreeIndex};
 use crate::store::local::journal::scan::{Bound, Scan, Tail};
 use crate::store::local::journal::segment::{HEADER_BYTES, Seal};
@@ -71,7 +71,7 @@ impl From<IoError> for SurveyError {
 pub(in crate::store::local) struct Given<'a> {
     pub(in crate::store::local) segments: &'a Segments,
     pub(in crate::store::local) journal_id: u128,
-    pub(in crate::store::local) clean: Option<&'a CleanMarker>,
+    pub(in crate::store::local) last: LastWord<'a>,
     pub(in crate::store::local) tree: Option<&'a TreeIndex>,
     /// Segments whose extents are in `tree`.
     pub(in crate::store::local) indexed: &'a HashSet<u64>,
@@ -98,6 +98,7 @@ pub(in crate::store::local) fn survey(
         },
         ends: Ends::new(),
         lost_copies: Vec::new(),
+        proven: given.last.proven(),
     };
     let mut previous = 0;
     let mut expected = None;
@@ -113,9 +114,9 @@ pub(in crate::store::local) fn survey(
         expected = pass.segment(*number, next, expected)?;
         previous = *number;
     }
-    if let Some(clean) = given.clean {
-        pass.ends.note_state(&clean.state, true);
-        expected = Some(clean.next_seq.max(expected.unwrap_or(0)));
+    if let Some(proven) = pass.proven.take() {
+        pass.ends.note_state(proven.state, true);
+        expected = Some(proven.next_seq.max(expected.unwrap_or(0)));
     }
     let mut found = pass.found;
     found.next_seq = expected.unwrap_or(0);
@@ -130,6 +131,8 @@ struct Pass<'a> {
     ends: Ends,
     /// Damaged copies. Where another copy or the original is whole, nothing is lost.
     lost_copies: Vec<Damage>,
+    /// Until what it speaks of was passed.
+    proven: Option<Proven<'a>>,
 }
 
 pub(super) fn warn_unreadable(segment: u64, error: &IoError) {
@@ -156,6 +159,8 @@ impl Pass<'_> {
             && self.sealed(number, file, seal)?
         {
             self.found.open_tail = None;
+            // The footer says what the mark does, and it is newer.
+            self.proven = self.proven.filter(|proven| proven.next_seq > seal.end_seq);
             return Ok(Some(seal.end_seq));
         }
         let bound = self.bound(number, next, head.seal)?;
@@ -196,16 +201,10 @@ impl Pass<'_> {
                 end: Some(seal.groups_end),
             });
         }
-        let end_seq = match (next, self.given.clean) {
-            (Some(next), _) if next == number + 1 => self.first_seq(next)?,
-            (None, Some(clean)) if clean.segment == number => {
-                return Ok(Bound::Closed {
-                    end_seq: Some(clean.next_seq),
-                    end: Some(clean.end),
-                });
-            }
-            (Some(_), _) | (None, Some(_)) => None,
-            (None, None) => return Ok(Bound::Open),
+        let end_seq = match next {
+            Some(next) if next == number + 1 => self.first_seq(next)?,
+            Some(_) => None,
+            None => return Ok(self.given.last.bound(number)),
         };
         Ok(Bound::Closed { end_seq, end: None })
     }

@@ -303,3 +303,109 @@ fn bytes_of_a_torn_group_are_cut_and_never_come_back() {
     append(&store, P, 1, &[b"new"]);
     assert_eq!(values(&store, P, 0, 2).unwrap().len(), 2);
 }
+
+/// A broker that died right after its last group: the kernel kept all it wrote.
+fn killed() -> Bench {
+    let bench = Bench::new();
+    let (store, ..) = bench.open();
+    fill(&store);
+    Bench::on(
+        bench.disk.killed(),
+        LocalConfig {
+            index_dir: None,
+            ..bench.config.clone()
+        },
+    )
+}
+
+#[test]
+fn a_last_group_that_vanished_after_a_kill_is_rot_and_its_offsets_stay_taken() {
+    let bench = killed();
+    let path = bench.segment_path(1);
+    let last = bench.find(&path, b"value-8-a").unwrap();
+    let file = bench.disk.open(&path).unwrap();
+    file.write_at(last & !511, &[0; 4096]).unwrap();
+    file.sync_data().unwrap();
+    let (store, report, tables) = bench.open();
+    assert_eq!(report.torn_tail, None, "{report:?}");
+    assert_eq!(tables.ends.get(&P), Some(&20), "{report:?}");
+    let lost = store.damage();
+    // The block held the end of the group before, too.
+    assert_eq!(lost, vec![damage(P, 14, 20), damage(Q, 3, 5)]);
+    assert_eq!(values(&store, P, 0, 14).unwrap().len(), 14);
+    append(&store, P, 20, &[b"after"]);
+    append(&store, Q, 5, &[b"after"]);
+    drop(store);
+    let (store, report, _) = bench.open();
+    assert_eq!(report.damage, lost);
+    assert_eq!(values(&store, P, 20, 21).unwrap().len(), 1);
+}
+
+#[test]
+fn a_last_segment_that_is_gone_after_a_kill_is_reported_and_its_offsets_stay_taken() {
+    let bench = killed();
+    let before = Bench::on(bench.disk.killed(), bench.config.clone());
+    let (store, ..) = before.open();
+    store.commit_snapshot(Vec::new()).unwrap();
+    append(&store, P, 20, &[b"in the second segment"]);
+    let after = Bench::on(before.disk.killed(), before.config.clone());
+    after.disk.remove(&after.segment_path(2)).unwrap();
+    let (store, report, tables) = after.open();
+    assert_eq!(report.missing_segments, vec![2]);
+    assert_eq!(tables.ends.get(&P), Some(&21));
+    assert_eq!(store.damage(), vec![damage(P, 20, 21)]);
+    append(&store, P, 21, &[b"after"]);
+    drop(store);
+    let (store, report, _) = after.open();
+    assert_eq!(report.damage, vec![damage(P, 20, 21)]);
+    assert_eq!(values(&store, P, 21, 22).unwrap().len(), 1);
+    assert_eq!(values(&store, P, 0, 20).unwrap().len(), 20);
+}
+
+#[test]
+fn a_mark_that_is_torn_or_older_than_the_journal_is_no_harm() {
+    for hit in [0_u64, 4096] {
+        let bench = killed();
+        let path = bench.config.data_dir.join("SYNCED");
+        for at in hit..hit + 64 {
+            bench.disk.flip_bit(&path, at, 3);
+        }
+        let (store, report, _) = bench.open();
+        assert_eq!((report.torn_tail, report.damage), (None, vec![]));
+        assert_eq!(values(&store, P, 0, 20).unwrap().len(), 20);
+        append(&store, P, 20, &[b"after"]);
+    }
+}
+
+#[test]
+fn a_record_that_looks_like_a_row_is_never_taken_for_one() {
+    let mut group = CommitGroup::default();
+    group.rows.push(put(Table::Offsets, "forged", "row"));
+    // The bytes of a row, as somebody could publish them, at every alignment.
+    let forged = Bench::new();
+    let (store, ..) = forged.open();
+    let seq = store.commit(group).unwrap();
+    store.durable(seq).unwrap();
+    drop(store);
+    let path = forged.segment_path(1);
+    let at = forged.find(&path, b"forged").unwrap();
+    let file = forged.disk.open(&path).unwrap();
+    let mut row = vec![0; 32];
+    file.read_at(at - 12, &mut row).unwrap();
+    let mut value = Vec::new();
+    for shift in 0..8 {
+        value.extend(std::iter::repeat_n(0, shift));
+        value.extend_from_slice(&row);
+        value.resize(value.len().next_multiple_of(8), 0);
+    }
+    value.extend_from_slice(b"the end");
+    let bench = Bench::new();
+    let (store, ..) = bench.open();
+    append(&store, P, 0, &[&value]);
+    append(&store, P, 1, &[b"after"]);
+    drop(store);
+    flip(&bench, b"the end");
+    let (_, report, tables) = bench.open();
+    assert_eq!(report.damage, vec![damage(P, 0, 1)]);
+    assert_eq!(tables.rows.len(), 0, "{:?}", tables.rows);
+}

@@ -28,6 +28,7 @@ impl Pass<'_> {
     }
 
     fn on_group(&mut self, segment: u64, header: &GroupHeader, position: u64, bytes: &Bytes) {
+        self.pass_proven(header.seq);
         if header.kind == GroupKind::Snapshot {
             self.found.newest_snapshot = Some((segment, position));
         }
@@ -142,13 +143,25 @@ impl Pass<'_> {
                     self.found.memory.insert(partition, place);
                 }
             }
+            Piece::Unstamped { partition, header } if is_bounded => {
+                let base = self.ends.known(partition).unwrap_or(Offset::ZERO);
+                let end = base.advance(u64::from(header.record_count));
+                self.ends.note_lost(partition, base, end);
+            }
             Piece::State(state) if is_bounded => self.ends.note_state(&state, false),
-            Piece::State(_) | Piece::Row { .. } | Piece::Trim(_) => {}
+            Piece::Unstamped { .. } | Piece::State(_) | Piece::Row { .. } | Piece::Trim(_) => {}
         });
     }
 }
 
 impl Pass<'_> {
+    /// What was proven durable ends before group `seq`.
+    fn pass_proven(&mut self, seq: u64) {
+        if let Some(proven) = self.proven.take_if(|proven| proven.next_seq <= seq) {
+            self.ends.note_state(proven.state, true);
+        }
+    }
+
     fn note_flaw(&mut self, segment: u64, position: u64, kind: FlawKind) {
         self.found.flaws.push(Flaw {
             segment,

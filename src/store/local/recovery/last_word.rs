@@ -1,0 +1,75 @@
+//! What the broker before left word of, besides the journal itself.
+
+use std::collections::BTreeMap;
+
+use crate::store::local::identity::CleanMarker;
+use crate::store::local::journal::scan::Bound;
+use crate::store::local::journal::state::StoreState;
+use crate::store::local::segments::SegmentInfo;
+use crate::store::local::synced::SyncedMark;
+
+/// The clean-stop marker says where the journal ended; the mark of the last sync where it ended at
+/// least. The former is the stronger.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::store::local) struct LastWord<'a> {
+    pub(in crate::store::local) clean: Option<&'a CleanMarker>,
+    pub(in crate::store::local) synced: Option<&'a SyncedMark>,
+}
+
+/// Bounds of partitions, exact once every group below `next_seq` was seen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Proven<'a> {
+    pub(super) next_seq: u64,
+    pub(super) state: &'a StoreState,
+}
+
+impl<'a> LastWord<'a> {
+    /// The strongest word, if there is any.
+    pub(super) fn proven(self) -> Option<Proven<'a>> {
+        let clean = self.clean.map(|clean| Proven {
+            next_seq: clean.next_seq,
+            state: &clean.state,
+        });
+        let synced = self.synced.map(|synced| Proven {
+            next_seq: synced.next_seq,
+            state: &synced.state,
+        });
+        clean.or(synced)
+    }
+
+    /// What is known about the end of the last segment that is there.
+    pub(super) fn bound(self, segment: u64) -> Bound {
+        let unknown = Bound::Closed {
+            end_seq: None,
+            end: None,
+        };
+        match (self.clean, self.synced) {
+            (Some(clean), _) if clean.segment == segment => Bound::Closed {
+                end_seq: Some(clean.next_seq),
+                end: Some(clean.end),
+            },
+            (Some(_), _) => unknown,
+            (None, Some(synced)) if synced.segment > segment => unknown,
+            (None, Some(synced)) if synced.segment == segment => Bound::Open {
+                durable: Some((synced.next_seq, synced.end)),
+            },
+            (None, _) => Bound::Open { durable: None },
+        }
+    }
+}
+
+/// Segments that must be there and are not.
+pub(in crate::store::local) fn missing(
+    last: LastWord<'_>,
+    infos: &BTreeMap<u64, SegmentInfo>,
+) -> Vec<u64> {
+    let mut listed = match (last.clean, last.synced) {
+        (Some(clean), _) => clean.state.segments.clone(),
+        (None, Some(synced)) if infos.keys().all(|number| *number < synced.segment) => {
+            vec![synced.segment]
+        }
+        (None, _) => Vec::new(),
+    };
+    listed.retain(|number| !infos.contains_key(number));
+    listed
+}
