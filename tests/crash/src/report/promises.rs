@@ -234,12 +234,16 @@ pub const PROMISES: &[Promise] = &[
         text: "Damage is reported, never hidden: it is named by exact offsets, refused, and the rest stays readable",
         shown: &[
             trial_of(
-                "one bit flips anywhere in a data folder; a wrong byte, a panic or a refused start fails the trial",
+                "one bit flips anywhere in a data folder, the index included, after three ways to stop",
                 "bit-flips",
                 FLIP,
                 ("bits_flipped", 10_000),
             ),
-            trial("writes go to the wrong place", "misdirected", TRIALS),
+            trial(
+                "a device lies: syncs do nothing, writes and reads go to the wrong place",
+                "misdirected",
+                TRIALS,
+            ),
             test(
                 "the device refuses to read",
                 "what_the_device_refuses_to_read_is_named_and_the_rest_is_served",

@@ -203,7 +203,7 @@ fn a_failure_is_said_wherever_its_figures_would_be() {
             "> **This run failed:** `kill`, `disk-full`, `read-only`.",
             "**FAILED** - 1,078 kills, 1,234,567 acked: lost **0**, phantom **0** |",
             "**FAILED** `kill` - 1,078 kills, 0 power cuts, 1,234,567 acked: gap **3**, offset mismatch **0**",
-            "gap 3, errors in logs or starts 1 |",
+            "| Found | gap 3, errors in logs or starts 1 |",
             "**FAILED** - acked lost **4** |",
             "**FAILED**: mount: no",
             "### What failed\n\n`kill`:\n\n    gap: offset 17 | is\n    left out\n",
@@ -265,6 +265,57 @@ fn trials_that_no_promise_names_are_shown_with_all_figures() {
     expect(
         &page,
         &["| `gremlins` | passed | 7 | acked **0**, cables bitten **1,000** | 12 s |"],
+    );
+}
+
+#[test]
+fn many_figures_get_a_table_and_each_memory_stands_beside_its_bound() {
+    let figures = [
+        ("floods_rss_bound_bytes", 96 << 20),
+        ("floods_rss_peak_bytes", 61 << 20),
+        ("floods_slow_ms", 900),
+        ("floods_slow_rss_bound_bytes", 80 << 20),
+        ("floods_slow_rss_peak_bytes", 12 << 20),
+        ("a", 1),
+        ("b", 2),
+        ("c", 3),
+        ("d", 4),
+        ("e", 5),
+        ("floods_acts", 17),
+    ];
+    let page = page(&results(Vec::new(), vec![trial("abuse", &figures)]));
+    expect(
+        &page,
+        &[
+            "| `abuse` | passed | 7 | 11 of them, below | 12 s |",
+            "|  | acts | ms | rss bound bytes | rss peak bytes |",
+            "| floods | 17 |  | 96 MiB | 61 MiB |",
+            "| floods slow |  | 900 | 80 MiB | 12 MiB |",
+            "| Figure |  |\n|---|---|\n| a | 1 |\n| b | 2 |",
+        ],
+    );
+    let shown = "trial abuse`](../tests/crash/src/trial.rs) | all its [figures](#figures) |";
+    expect(&page, &[shown]);
+}
+
+#[test]
+fn every_number_of_a_campaign_is_shown() {
+    let page = page(&results(
+        vec![section("kill"), section("power-xfs")],
+        Vec::new(),
+    ));
+    expect(
+        &page,
+        &[
+            "|  | `kill` | `power-xfs` |",
+            "| Result | passed | passed |",
+            "| Found | nothing | nothing |",
+            "| Seeds | 7 to 8 | 7 to 8 |",
+            "| rounds | 2 | 2 |\n| faults | 1,078 | 1,078 |\n",
+            "| commits | 0 | 0 |",
+            "| seconds | 90 | 90 |",
+            "| start ms max | 40 | 40 |",
+        ],
     );
 }
 
