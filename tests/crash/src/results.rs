@@ -89,14 +89,6 @@ impl Results {
         }
     }
 
-    /// Those in a file.
-    pub fn read(path: &Path) -> Result<Self, CrashError> {
-        let text = std::fs::read_to_string(path).map_err(CrashError::io("read", path))?;
-        serde_json::from_str(&text).map_err(|error| {
-            CrashError::Results(format!("{} is no results file: {error}", path.display()))
-        })
-    }
-
     /// Whether nothing failed; what could not run does not count.
     pub fn is_passed(&self) -> bool {
         let is_failed = |section: &Section| section.status == Status::Failed;

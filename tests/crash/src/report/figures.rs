@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
-
+use super::Published;
 use super::cells::{count, figure, header, plain, row, verdict};
 use crate::campaign::{Section, Status};
 use crate::checker::Violation;
@@ -27,11 +26,11 @@ const FIRST: &[&str] = &[
 const TOLD: &[&str] = &["seed", "complaints"];
 
 /// Kills and power cuts, or their controls: a column each.
-pub(super) fn campaigns(results: &Results, is_control: bool) -> String {
-    let chosen = results.sections.iter();
-    let chosen: Vec<&Section> = chosen
-        .filter(|section| section.is_control == is_control)
-        .collect();
+pub(super) fn campaigns(published: &Published, is_control: bool) -> String {
+    let all = published.campaigns();
+    let (chosen, numbers): (Vec<_>, Vec<_>) = all
+        .filter(|(section, _)| section.is_control == is_control)
+        .unzip();
     if chosen.is_empty() {
         return "None in this run.".to_owned();
     }
@@ -57,22 +56,13 @@ pub(super) fn campaigns(results: &Results, is_control: bool) -> String {
             _ => format!("{} to {last}", section.seed),
         }
     });
-    let numbers: Vec<BTreeMap<String, u64>> =
-        chosen.iter().map(|section| numbers_of(section)).collect();
-    let all: BTreeSet<&String> = numbers.iter().flat_map(BTreeMap::keys).collect();
-    let first = FIRST
-        .iter()
-        .filter(|name| all.contains(&(**name).to_owned()))
-        .copied();
-    let others = all
-        .iter()
-        .map(|name| name.as_str())
-        .filter(|name| !FIRST.contains(name));
-    for name in first.chain(others) {
-        let values = numbers
-            .iter()
-            .map(|of| of.get(name).map_or_else(String::new, |n| figure(name, *n)));
-        let values: Vec<String> = values.collect();
+    let known: BTreeSet<&str> = numbers.iter().flat_map(BTreeMap::keys).copied().collect();
+    let first = FIRST.iter().copied().filter(|name| known.contains(name));
+    let is_other = |name: &&str| !FIRST.contains(name) && !TOLD.contains(name);
+    for name in first.chain(known.iter().copied().filter(is_other)) {
+        let value =
+            |of: &BTreeMap<&str, u64>| of.get(name).map_or_else(String::new, |n| figure(name, *n));
+        let values: Vec<String> = numbers.iter().map(value).collect();
         rows.push(row(&titled(&plain(name), &values)));
     }
     rows.join("\n")
@@ -81,17 +71,6 @@ pub(super) fn campaigns(results: &Results, is_control: bool) -> String {
 fn titled<'a>(name: &'a str, values: &'a [String]) -> Vec<&'a str> {
     std::iter::once(name)
         .chain(values.iter().map(String::as_str))
-        .collect()
-}
-
-/// All numbers of a campaign by name, also those that were added later.
-fn numbers_of(section: &Section) -> BTreeMap<String, u64> {
-    let value = serde_json::to_value(section).unwrap_or_default();
-    let counts = value.get("counts").and_then(Value::as_object);
-    let fields = value.as_object().into_iter().chain(counts).flatten();
-    let numbers = fields.filter_map(|(name, value)| Some((name.clone(), value.as_u64()?)));
-    numbers
-        .filter(|(name, _)| !TOLD.contains(&name.as_str()))
         .collect()
 }
 

@@ -40,8 +40,8 @@ fn all_shown() -> impl Iterator<Item = &'static Shown> {
 #[test]
 fn the_committed_page_is_what_the_committed_results_generate() {
     let folder = root().join("docs/durability");
-    let results = Results::read(&folder.join(RESULTS)).unwrap();
-    let page = render(&results, &Words::read(&folder).unwrap());
+    let published = Published::read(&folder.join(RESULTS)).unwrap();
+    let page = render(&published, &Words::read(&folder).unwrap());
     let is_same = page == text("docs/DURABILITY.md");
     assert!(
         is_same,
@@ -51,9 +51,9 @@ fn the_committed_page_is_what_the_committed_results_generate() {
 
 #[test]
 fn what_promises_name_is_there() {
-    let published = Results::read(&root().join("docs/durability").join(RESULTS)).unwrap();
+    let published = Published::read(&root().join("docs/durability").join(RESULTS)).unwrap();
     let is_kind = |name: &str| KINDS.iter().any(|kind| kind.name == name);
-    let is_section = |name: &str| published.sections.iter().any(|s| s.name == name);
+    let is_section = |name: &str| published.results.sections.iter().any(|s| s.name == name);
     for shown in all_shown() {
         let text = text(shown.file);
         match shown.by {
@@ -160,7 +160,11 @@ fn expect(page: &str, wanted: &[&str]) {
 }
 
 fn page(results: &Results) -> String {
-    render(results, &Words::default())
+    render(&published(results), &Words::default())
+}
+
+fn published(results: &Results) -> Published {
+    Published::parse(&serde_json::to_string(results).unwrap()).unwrap()
 }
 
 #[test]
@@ -320,13 +324,25 @@ fn every_number_of_a_campaign_is_shown() {
 }
 
 #[test]
+fn a_number_that_was_not_counted_yet_is_no_zero() {
+    let results = results(vec![section("kill"), section("power-xfs")], Vec::new());
+    let mut file = serde_json::to_value(&results).unwrap();
+    let counts = file["sections"][0]["counts"].as_object_mut().unwrap();
+    counts.remove("commits");
+    counts.insert("gremlins".to_owned(), 4_000.into());
+    let old = Published::parse(&file.to_string()).unwrap();
+    let page = render(&old, &Words::default());
+    expect(&page, &["| commits |  | 0 |", "| gremlins | 4,000 |  |"]);
+}
+
+#[test]
 fn a_plot_is_shown_when_it_is_there() {
     let words = Words {
         intro: "# Durability\n\nSee [storage](../STORAGE.md).\n".to_owned(),
         has_plot: true,
         ..Words::default()
     };
-    let with = render(&results(Vec::new(), Vec::new()), &words);
+    let with = render(&published(&results(Vec::new(), Vec::new())), &words);
     expect(
         &with,
         &["](durability/soak.svg)", "See [storage](STORAGE.md)."],
@@ -352,10 +368,7 @@ fn a_short_run_does_not_replace_a_long_one_and_plots_follow_their_results() {
     write("short");
     let refused = publish(from.path(), to.path()).unwrap_err();
     assert!(matches!(refused, CrashError::Results(_)), "{refused}");
-    assert_eq!(
-        Results::read(&to.path().join(RESULTS)).unwrap().length,
-        "long"
-    );
+    assert!(Published::read(&to.path().join(RESULTS)).unwrap().is_long());
     write("long");
     std::fs::remove_file(&plots[0]).unwrap();
     publish(from.path(), to.path()).unwrap();
