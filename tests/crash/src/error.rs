@@ -20,6 +20,9 @@ pub enum CrashError {
     /// A history is not one.
     #[error("the history cannot be judged: {0}")]
     Malformed(String),
+    /// Results that cannot be published.
+    #[error("the results cannot be published: {0}")]
+    Results(String),
     /// A program of the system did not do its work.
     #[error("{command}: {said}")]
     Command {

@@ -2,7 +2,8 @@
 //!
 //! Owns the histories that clients write ([`history`]), the judge of them ([`checker`]), and the two
 //! ways in which brokers die under load: SIGKILL ([`kill`]) and a device that loses power
-//! (`power`), and all other trouble, a kind at a time ([`trial`]). Promises that the judge knows nothing but the histories, and that whatever a run
+//! (`power`), all other trouble, a kind at a time ([`trial`]), and the page that says what came of it
+//! ([`report`]). Promises that the judge knows nothing but the histories, and that whatever a run
 //! started, mounted or attached is gone when it ends.
 //!
 //! Must not know: the broker's code. The broker is a program that is started, the client a crate.
@@ -18,6 +19,7 @@ mod payload;
 #[cfg(target_os = "linux")]
 pub mod power;
 mod process;
+pub mod report;
 pub mod results;
 pub mod round;
 pub mod scale;

@@ -9,6 +9,7 @@ use falcon_crash::checker::check;
 use falcon_crash::error::CrashError;
 use falcon_crash::kill;
 use falcon_crash::power::{self, FileSystem};
+use falcon_crash::report;
 use falcon_crash::results::{Results, write_json};
 use falcon_crash::scale::measure;
 use falcon_crash::trial::{KINDS, Kind, Trial, TrialOptions};
@@ -81,6 +82,24 @@ enum Command {
         /// Records.
         #[arg(long, default_value_t = 1_000_000)]
         records: u32,
+    },
+    /// Generates the page of promises and figures from a results file.
+    Report {
+        /// What was found, with the page's words beside it.
+        #[arg(long, default_value = "docs/durability/results.json")]
+        results: PathBuf,
+        /// The page.
+        #[arg(long, default_value = "docs/DURABILITY.md")]
+        out: PathBuf,
+    },
+    /// Makes the last run of everything the published one; `report` then generates the page.
+    Publish {
+        /// Folder of `crash-results.json` and the plot of the soak.
+        #[arg(long, default_value = "target")]
+        from: PathBuf,
+        /// Folder of the published results.
+        #[arg(long, default_value = "docs/durability")]
+        to: PathBuf,
     },
     /// Judges histories.
     Check {
@@ -161,6 +180,8 @@ fn run(command: Command) -> Result<bool, CrashError> {
             println!("{report:?}");
             Ok(report.is_clean)
         }
+        Command::Report { results, out } => report::report(&results, &out).map(|()| true),
+        Command::Publish { from, to } => report::publish(&from, &to).map(|()| true),
         Command::Check { files } => {
             let verdict = check(&files[..])?;
             println!("{verdict:#?}");

@@ -34,6 +34,7 @@ pub enum Violation {
 
 /// What was judged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counts {
     /// Publishes acknowledged.
     pub acked: u64,
