@@ -21,4 +21,5 @@ mod process;
 pub mod results;
 pub mod round;
 pub mod scale;
+mod soak;
 pub mod trial;

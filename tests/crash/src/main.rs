@@ -101,6 +101,12 @@ struct Common {
     /// Folder for rounds; by default below the system's temporary folder.
     #[arg(long)]
     work: Option<PathBuf>,
+    /// Folder for files that are results, such as samples and charts; by default that of `--json`.
+    #[arg(long)]
+    kept: Option<PathBuf>,
+    /// Length of the trial `soak`, whose slopes are then judged.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    minutes: Option<u64>,
     /// Writes the figures to this file too.
     #[arg(long, overrides_with = "json")]
     json: Option<PathBuf>,
@@ -216,12 +222,7 @@ impl Common {
 
     /// The trials of these names, or all.
     fn trials(&self, is_long: bool, names: &[String]) -> Result<Vec<Trial>, CrashError> {
-        let options = TrialOptions {
-            program: self.program()?,
-            folder: self.folder(),
-            seed: self.seed,
-            is_long,
-        };
+        let options = self.trial_options(is_long)?;
         let is_wanted = |kind: &&Kind| names.is_empty() || names.iter().any(|n| n == kind.name);
         let run = |kind: &Kind| {
             let trial = kind.trial(&options);
@@ -232,6 +233,18 @@ impl Common {
         // What trials that found something left stays in it.
         std::fs::remove_dir(&options.folder).ok();
         Ok(trials)
+    }
+
+    fn trial_options(&self, is_long: bool) -> Result<TrialOptions, CrashError> {
+        let beside = || Some(self.json.as_ref()?.parent()?.to_path_buf());
+        Ok(TrialOptions {
+            program: self.program()?,
+            folder: self.folder(),
+            kept: self.kept.clone().or_else(beside).unwrap_or_default(),
+            minutes: self.minutes,
+            seed: self.seed,
+            is_long,
+        })
     }
 
     fn folder(&self) -> PathBuf {
