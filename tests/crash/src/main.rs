@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
 
 use clap::{Args, Parser, Subcommand};
 use falcon_crash::campaign::{Campaign, Section, Status, describe};
@@ -10,8 +11,8 @@ use falcon_crash::error::CrashError;
 use falcon_crash::kill;
 use falcon_crash::power::{self, FileSystem};
 use falcon_crash::results::{Results, write_json};
-use falcon_crash::scale::measure;
-use falcon_crash::trial::{KINDS, Kind, Trial, TrialOptions};
+use falcon_crash::scale::{ScaleReport, measure};
+use falcon_crash::trial::{KINDS, Kind, SOAK, Trial, TrialOptions};
 
 /// Kills, cycles of power cuts for each file system, records of the judge's history. Of so many cycles
 /// about 95 in 100 are cuts: some strike twice, some only kill.
@@ -102,7 +103,7 @@ struct Common {
     #[arg(long)]
     work: Option<PathBuf>,
     /// Folder for files that are results, such as samples and charts; by default that of `--json`.
-    #[arg(long)]
+    #[arg(long, overrides_with = "kept")]
     kept: Option<PathBuf>,
     /// Length of the trial `soak`, whose slopes are then judged.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
@@ -175,6 +176,8 @@ fn run(command: Command) -> Result<bool, CrashError> {
     }
 }
 
+type Made = (Vec<Section>, Vec<Trial>, ScaleReport);
+
 impl Common {
     fn campaign(&self, name: &str, cycles: u32, is_control: bool) -> Result<Campaign, CrashError> {
         let suffix = if is_control { "-control" } else { "" };
@@ -191,17 +194,31 @@ impl Common {
         })
     }
 
-    /// All kinds, each with its control.
+    /// All kinds, each with its control. A long run has the soak beside it: both take about as long.
     fn all(&self, is_long: bool, commit: String) -> Result<bool, CrashError> {
-        let (kills, cuts, records) = if is_long { LONG } else { SHORT };
-        let mut sections = vec![self.kill(kills, false)?, self.kill(CONTROL_CYCLES, true)?];
-        for filesystem in [FileSystem::Ext4, FileSystem::Xfs] {
-            sections.push(self.power(cuts, filesystem, false)?);
-            sections.push(self.power(CONTROL_CYCLES, filesystem, true)?);
+        let (soaks, others): (Vec<String>, Vec<String>) = KINDS
+            .iter()
+            .map(|kind| kind.name.to_owned())
+            .partition(|name| is_long && name == SOAK);
+        let (made, soaked) = thread::scope(|scope| {
+            let soak = || match &soaks[..] {
+                [] => Ok(Vec::new()),
+                soaks => self.trials(is_long, soaks),
+            };
+            let soak = thread::Builder::new()
+                .name(SOAK.into())
+                .spawn_scoped(scope, soak);
+            let made = self.one_by_one(is_long, &others);
+            (made, soak.map(thread::ScopedJoinHandle::join))
+        });
+        let (sections, mut trials, judge) = made?;
+        match soaked {
+            Ok(Ok(soaked)) => trials.extend(soaked?),
+            Ok(Err(_)) => return Err(CrashError::Program("the soak panicked".into())),
+            Err(error) => return Err(CrashError::Program(format!("no thread: {error}"))),
         }
-        let trials = self.trials(is_long, &[])?;
         let length = if is_long { "long" } else { "short" };
-        let results = Results::new(length, commit, sections, trials, measure(records)?);
+        let results = Results::new(length, commit, sections, trials, judge);
         for section in &results.sections {
             println!("{}", section.summary());
             if !section.is_control {
@@ -218,6 +235,18 @@ impl Common {
             println!("results: {}", path.display());
         }
         Ok(results.is_passed())
+    }
+
+    /// Campaigns, these trials, and the judge on a large history.
+    fn one_by_one(&self, is_long: bool, trials: &[String]) -> Result<Made, CrashError> {
+        let (kills, cuts, records) = if is_long { LONG } else { SHORT };
+        let mut sections = vec![self.kill(kills, false)?, self.kill(CONTROL_CYCLES, true)?];
+        for filesystem in [FileSystem::Ext4, FileSystem::Xfs] {
+            sections.push(self.power(cuts, filesystem, false)?);
+            sections.push(self.power(CONTROL_CYCLES, filesystem, true)?);
+        }
+        let trials = self.trials(is_long, trials)?;
+        Ok((sections, trials, measure(records)?))
     }
 
     /// The trials of these names, or all.

@@ -14,6 +14,8 @@ const SIZE: (u32, u32) = (1_000, 1_080);
 const BLUE: RGBColor = RGBColor(31, 95, 168);
 const ORANGE: RGBColor = RGBColor(200, 95, 20);
 const GREY: RGBColor = RGBColor(110, 110, 110);
+/// Room for the legend above the curves.
+const HEADROOM: f64 = 1.5;
 const MIB: f64 = 1_048_576.0;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -137,7 +139,7 @@ fn draw_panel(area: &Area<'_>, panel: &Panel) -> Result<(), Box<dyn std::error::
         .margin_right(20)
         .x_label_area_size(40)
         .y_label_area_size(70)
-        .build_cartesian_2d(0.0..minutes, 0.0..top * 1.3)?;
+        .build_cartesian_2d(0.0..minutes, 0.0..top * HEADROOM)?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)

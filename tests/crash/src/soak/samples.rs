@@ -16,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::lasting::TOPICS;
 use super::shared::Shared;
 use super::trend::{WARM_UP, fit};
+use crate::campaign::describe;
 use crate::error::CrashError;
 use crate::trial::Findings;
 
@@ -105,8 +106,14 @@ pub(super) async fn take(
     let mut samples = Samples { rows: Vec::new() };
     while begun.elapsed() < length {
         ticks.tick().await;
-        let row = sample(shared, broker, folder, &client).await?;
-        samples.rows.push((begun.elapsed().as_secs_f64(), row));
+        match sample(shared, broker, folder, &client).await {
+            Ok(row) => samples.rows.push((begun.elapsed().as_secs_f64(), row)),
+            // A broker that ended is a finding, and what was seen of it until then is worth having.
+            Err(error) => {
+                shared.complain(format!("no sample of the broker: {}", describe(&error)));
+                break;
+            }
+        }
     }
     client.shutdown().await;
     Ok(samples)
