@@ -7,7 +7,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::samples::{Column, Samples, float};
-use super::trend::{WARM_UP, fit};
+use super::trend::fit;
 use crate::error::CrashError;
 
 const SIZE: (u32, u32) = (1_000, 1_080);
@@ -58,7 +58,7 @@ fn draw_all(samples: &Samples, text: &mut String) -> Result<(), Box<dyn std::err
 
 fn panels(samples: &Samples) -> [Panel; 4] {
     let curve = |label, colour, column, unit: f64| {
-        let points = samples.points(column, 0.0).into_iter();
+        let points = samples.points(column).into_iter();
         let points = points.map(|(seconds, value)| (seconds / 60.0, value / unit));
         Curve {
             label,
@@ -69,7 +69,7 @@ fn panels(samples: &Samples) -> [Panel; 4] {
     let rate = |label, colour, column| Curve {
         label,
         colour,
-        points: rates(&samples.points(column, 0.0)),
+        points: rates(&samples.points(column)),
     };
     [
         Panel {
@@ -107,7 +107,7 @@ fn panels(samples: &Samples) -> [Panel; 4] {
 
 /// The line that is judged.
 fn trend(samples: &Samples, column: Column) -> Curve {
-    let points = samples.points(column, WARM_UP);
+    let points = samples.settled(column);
     let line = fit(&points);
     let middle = points.iter().map(|(x, _)| x).sum::<f64>() / float(points.len() as u64);
     let ends = points.first().into_iter().chain(points.last());

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::lasting::TOPICS;
 use super::shared::Shared;
-use super::trend::{WARM_UP, fit};
+use super::trend::{fit, warm_up};
 use crate::campaign::describe;
 use crate::error::CrashError;
 use crate::trial::Findings;
@@ -206,13 +206,19 @@ fn cpu_ms(process: u32) -> u64 {
 }
 
 impl Samples {
-    /// Seconds and values, without the first part of the run.
-    pub(super) fn points(&self, column: Column, without: f64) -> Vec<(f64, f64)> {
-        let end = self.rows.last().map_or(0.0, |(seconds, _)| *seconds);
+    /// Seconds and values.
+    pub(super) fn points(&self, column: Column) -> Vec<(f64, f64)> {
         let rows = self.rows.iter();
-        rows.filter(|(seconds, _)| *seconds >= end * without)
-            .map(|(seconds, row)| (*seconds, float(column.of(row))))
+        rows.map(|(seconds, row)| (*seconds, float(column.of(row))))
             .collect()
+    }
+
+    /// The same without the part in which the broker fills.
+    pub(super) fn settled(&self, column: Column) -> Vec<(f64, f64)> {
+        let end = self.rows.last().map_or(0.0, |(seconds, _)| *seconds);
+        let mut points = self.points(column);
+        points.retain(|(seconds, _)| *seconds >= warm_up(end));
+        points
     }
 
     fn max(&self, column: Column) -> u64 {
@@ -229,7 +235,7 @@ impl Samples {
             (Column::Disk, "disk"),
             (Column::IndexDisk, "index_disk"),
         ] {
-            let line = fit(&self.points(column, WARM_UP));
+            let line = fit(&self.settled(column));
             let (mean, slope) = line.map_or((0.0, 0.0), |line| (line.mean, line.slope * HOUR));
             let of = |what: &str| format!("{name}_{what}");
             findings.figure(&of("mean_bytes"), whole(mean));

@@ -5,21 +5,27 @@ use std::time::Duration;
 use super::samples::{Column, Samples};
 use crate::trial::Findings;
 
-/// The part of a run, from its start, that does not count: tables and caches fill.
-pub(super) const WARM_UP: f64 = 0.2;
+/// When tables, caches and retention have filled, in seconds: after a fifth of a run, and not before five
+/// minutes, of which copy-forward needs the most. Of shorter runs half counts, and the verdict is a hint.
+pub(super) fn warm_up(seconds: f64) -> f64 {
+    const FILLED: f64 = 300.0;
+    (seconds * 0.2).max(FILLED.min(seconds * 0.5))
+}
 
 /// What must be flat, and by how much it may grow in the length of a run, as a part of its mean.
 ///
 /// Memory and disk go up and down by some percent as segments roll and clients come and go; over a run the
 /// slope of that is well below one percent. One entry of 100 bytes kept for each client or topic ever
-/// made, of which there are tens of thousands in an hour, is some percent. Files and threads are few, and
-/// their number depends on who is connected: one file kept in a hundred clients is far above a tenth.
+/// made, of which there are tens of thousands in an hour, is some percent. Files are few, and their number
+/// depends on who is connected: one file kept in a hundred clients is far above a tenth. Threads that read
+/// from disk are as many as ever had to read at a time, so rare moments add some; one kept in a thousand
+/// clients is far above a half. The index is a few MiB, and takes its space in steps of half a MiB.
 const FLAT: [(Column, f64); 5] = [
     (Column::Rss, 0.05),
     (Column::Disk, 0.05),
     (Column::IndexDisk, 0.5),
     (Column::OpenFiles, 0.1),
-    (Column::Threads, 0.1),
+    (Column::Threads, 0.5),
 ];
 
 /// A straight line through points.
@@ -46,7 +52,7 @@ pub(super) fn fit(points: &[(f64, f64)]) -> Option<Line> {
 /// Notes what is not flat.
 pub(super) fn judge(samples: &Samples, length: Duration, findings: &mut Findings) {
     for (column, part) in FLAT {
-        let line = fit(&samples.points(column, WARM_UP));
+        let line = fit(&samples.settled(column));
         let Some(line) = line else {
             findings.broken.push("too short to be judged".into());
             return;
