@@ -108,7 +108,8 @@ pub(super) fn whole_extent(
     place: &Place,
 ) -> Result<Vec<Bytes>, ReadError> {
     let range = place.extent.base_offset..place.extent.end_offset();
-    let mut taker = Taker::new(partition, range, usize::MAX);
+    // Not a byte is fetched ahead: what is next to it is of no use here.
+    let mut taker = Taker::new(partition, range, place.extent.bytes as usize);
     let file = shared.segments.handle(place.segment);
     let file = file.map_err(|error| ReadError::Io(Arc::new(error)))?;
     read_extent(file.as_ref(), place, &mut taker, &mut Window::default())

@@ -23,4 +23,5 @@ pub mod report;
 pub mod results;
 pub mod round;
 pub mod scale;
+mod soak;
 pub mod trial;

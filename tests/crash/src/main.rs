@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
 
 use clap::{Args, Parser, Subcommand};
 use falcon_crash::campaign::{Campaign, Section, Status, describe};
@@ -11,8 +12,8 @@ use falcon_crash::kill;
 use falcon_crash::power::{self, FileSystem};
 use falcon_crash::report;
 use falcon_crash::results::{Results, write_json};
-use falcon_crash::scale::measure;
-use falcon_crash::trial::{KINDS, Kind, Trial, TrialOptions};
+use falcon_crash::scale::{ScaleReport, measure};
+use falcon_crash::trial::{KINDS, Kind, SOAK, Trial, TrialOptions};
 
 /// Kills, cycles of power cuts for each file system, records of the judge's history. Of so many cycles
 /// about 95 in 100 are cuts: some strike twice, some only kill.
@@ -120,6 +121,12 @@ struct Common {
     /// Folder for rounds; by default below the system's temporary folder.
     #[arg(long)]
     work: Option<PathBuf>,
+    /// Folder for files that are results, such as samples and charts; by default that of `--json`.
+    #[arg(long, overrides_with = "kept")]
+    kept: Option<PathBuf>,
+    /// Length of the trial `soak`, whose slopes are then judged.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    minutes: Option<u64>,
     /// Writes the figures to this file too.
     #[arg(long, overrides_with = "json")]
     json: Option<PathBuf>,
@@ -190,6 +197,8 @@ fn run(command: Command) -> Result<bool, CrashError> {
     }
 }
 
+type Made = (Vec<Section>, Vec<Trial>, ScaleReport);
+
 impl Common {
     fn campaign(&self, name: &str, cycles: u32, is_control: bool) -> Result<Campaign, CrashError> {
         let suffix = if is_control { "-control" } else { "" };
@@ -206,17 +215,31 @@ impl Common {
         })
     }
 
-    /// All kinds, each with its control.
+    /// All kinds, each with its control. A long run has the soak beside it: both take about as long.
     fn all(&self, is_long: bool, commit: String) -> Result<bool, CrashError> {
-        let (kills, cuts, records) = if is_long { LONG } else { SHORT };
-        let mut sections = vec![self.kill(kills, false)?, self.kill(CONTROL_CYCLES, true)?];
-        for filesystem in [FileSystem::Ext4, FileSystem::Xfs] {
-            sections.push(self.power(cuts, filesystem, false)?);
-            sections.push(self.power(CONTROL_CYCLES, filesystem, true)?);
+        let (soaks, others): (Vec<String>, Vec<String>) = KINDS
+            .iter()
+            .map(|kind| kind.name.to_owned())
+            .partition(|name| is_long && name == SOAK);
+        let (made, soaked) = thread::scope(|scope| {
+            let soak = || match &soaks[..] {
+                [] => Ok(Vec::new()),
+                soaks => self.trials(is_long, soaks),
+            };
+            let soak = thread::Builder::new()
+                .name(SOAK.into())
+                .spawn_scoped(scope, soak);
+            let made = self.one_by_one(is_long, &others);
+            (made, soak.map(thread::ScopedJoinHandle::join))
+        });
+        let (sections, mut trials, judge) = made?;
+        match soaked {
+            Ok(Ok(soaked)) => trials.extend(soaked?),
+            Ok(Err(_)) => return Err(CrashError::Program("the soak panicked".into())),
+            Err(error) => return Err(CrashError::Program(format!("no thread: {error}"))),
         }
-        let trials = self.trials(is_long, &[])?;
         let length = if is_long { "long" } else { "short" };
-        let results = Results::new(length, commit, sections, trials, measure(records)?);
+        let results = Results::new(length, commit, sections, trials, judge);
         for section in &results.sections {
             println!("{}", section.summary());
             if !section.is_control {
@@ -235,14 +258,21 @@ impl Common {
         Ok(results.is_passed())
     }
 
+    /// Campaigns, these trials, and the judge on a large history.
+    fn one_by_one(&self, is_long: bool, trials: &[String]) -> Result<Made, CrashError> {
+        let (kills, cuts, records) = if is_long { LONG } else { SHORT };
+        let mut sections = vec![self.kill(kills, false)?, self.kill(CONTROL_CYCLES, true)?];
+        for filesystem in [FileSystem::Ext4, FileSystem::Xfs] {
+            sections.push(self.power(cuts, filesystem, false)?);
+            sections.push(self.power(CONTROL_CYCLES, filesystem, true)?);
+        }
+        let trials = self.trials(is_long, trials)?;
+        Ok((sections, trials, measure(records)?))
+    }
+
     /// The trials of these names, or all.
     fn trials(&self, is_long: bool, names: &[String]) -> Result<Vec<Trial>, CrashError> {
-        let options = TrialOptions {
-            program: self.program()?,
-            folder: self.folder(),
-            seed: self.seed,
-            is_long,
-        };
+        let options = self.trial_options(is_long)?;
         let is_wanted = |kind: &&Kind| names.is_empty() || names.iter().any(|n| n == kind.name);
         let run = |kind: &Kind| {
             let trial = kind.trial(&options);
@@ -253,6 +283,18 @@ impl Common {
         // What trials that found something left stays in it.
         std::fs::remove_dir(&options.folder).ok();
         Ok(trials)
+    }
+
+    fn trial_options(&self, is_long: bool) -> Result<TrialOptions, CrashError> {
+        let beside = || Some(self.json.as_ref()?.parent()?.to_path_buf());
+        Ok(TrialOptions {
+            program: self.program()?,
+            folder: self.folder(),
+            kept: self.kept.clone().or_else(beside).unwrap_or_default(),
+            minutes: self.minutes,
+            seed: self.seed,
+            is_long,
+        })
     }
 
     fn folder(&self) -> PathBuf {

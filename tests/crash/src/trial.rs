@@ -14,9 +14,13 @@ use crate::campaign::{Status, describe, fresh_folder};
 use crate::error::CrashError;
 use crate::history::now_ns;
 use crate::own_tests;
+use crate::soak::soak;
 
 /// Findings kept in words.
 const SAID_MAX: usize = 40;
+
+/// Takes an hour in a long run, which then runs it beside all others.
+pub const SOAK: &str = "soak";
 
 /// One kind of trouble.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +41,10 @@ pub const KINDS: &[Kind] = &[
         name: "bit-flips",
         run: own_tests::bit_flips,
     },
+    Kind {
+        name: SOAK,
+        run: soak,
+    },
 ];
 
 /// What a trial is made with.
@@ -48,6 +56,10 @@ pub struct TrialOptions {
     pub folder: PathBuf,
     /// Decides what happens when.
     pub seed: u64,
+    /// For files that are results: samples, charts.
+    pub kept: PathBuf,
+    /// Length of a trial that takes as long as one likes, instead of its own.
+    pub minutes: Option<u64>,
     /// As long as for a release, else short enough for each change.
     pub is_long: bool,
 }

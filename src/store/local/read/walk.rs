@@ -11,6 +11,8 @@ use crate::store::local::index::Place;
 
 /// Least and most bytes fetched at once, unless one batch needs more.
 const FETCH_BYTES: Range<usize> = 4 << 10..256 << 10;
+/// What is read holds at most so many times its own bytes.
+const HELD_MAX: usize = 4;
 
 /// The bytes are not the batches that the index promises, or the device refuses them or those
 /// fetched along with them.
@@ -173,6 +175,15 @@ impl Window {
         };
         Ok(self.bytes.slice(..bytes.min(read)))
     }
+
+    /// A part of what was fetched, to be kept. A small one must not hold on to all of it: records
+    /// that lie far apart would take many times their own bytes until they are sent.
+    fn release(&self, part: &Bytes) -> Bytes {
+        if part.len().saturating_mul(HELD_MAX) < self.bytes.len() {
+            return Bytes::copy_from_slice(part);
+        }
+        part.clone()
+    }
 }
 
 /// Takes what is wanted from an extent on the device. Every batch taken is checked; those skipped
@@ -214,7 +225,7 @@ pub(super) fn read_extent(
             });
             let batch = checked.inspect_err(|_| taker.is_full = false)?;
             if matches!(verdict, Verdict::Take) {
-                taker.take(&header, batch.bytes().clone());
+                taker.take(&header, window.release(batch.bytes()));
             }
         }
         if matches!(verdict, Verdict::Enough) {

@@ -167,3 +167,29 @@ fn a_reader_is_not_disturbed_while_what_it_reads_moves() {
     thread.join().unwrap();
     assert_eq!(store.damage(), vec![]);
 }
+
+#[test]
+fn records_that_lie_far_apart_hold_little_more_than_their_own_bytes() {
+    let bench = Bench::new();
+    let (store, ..) = bench.open();
+    for base in 0..20 {
+        append(&store, P, base, &[b"small"]);
+        append(&store, Q, base, &[&[2; 9_000]]);
+    }
+    store.close(Vec::new()).unwrap();
+    drop(store);
+    // Nothing is in the cache.
+    let (store, ..) = bench.open();
+    let small = |batches: Vec<Bytes>| {
+        for batch in batches {
+            let bytes = batch.len();
+            let held = batch.try_into_mut().expect("nobody else has it").capacity();
+            assert!(held <= bytes * 4, "{held} bytes are held for {bytes}");
+        }
+    };
+    small(store.read(P, Offset(0), Offset(20), 1 << 20).unwrap());
+    for base in 0..20 {
+        let place = store.shared.index.first_from(P, Offset(base)).unwrap();
+        small(crate::store::local::read::whole_extent(&store.shared, P, &place.unwrap()).unwrap());
+    }
+}
