@@ -338,7 +338,7 @@ pub const PROMISES: &[Promise] = &[
                 "fetches_that_ask_for_little_and_get_large_batches_stay_within_the_budget",
                 "tests/it/memory.rs",
             ),
-            trial("an hour of work", "soak", TRIALS),
+            trial("an hour of work", "soak", "tests/crash/src/soak.rs"),
         ],
     },
     Promise {

@@ -21,7 +21,6 @@ const AWAITED: &[&str] = &[
     "fuzz-messages",
     "misdirected",
     "read-only",
-    "soak",
     "sync-failures",
 ];
 
