@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::abuse;
 use crate::campaign::{Status, describe, fresh_folder};
 use crate::error::CrashError;
 use crate::history::now_ns;
@@ -36,6 +37,10 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "bit-flips",
         run: own_tests::bit_flips,
+    },
+    Kind {
+        name: "abuse",
+        run: abuse::run,
     },
 ];
 
