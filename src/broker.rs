@@ -32,7 +32,7 @@ use crate::clock::Instant;
 use crate::config::{Config, ConfigError};
 use crate::io::RealDisk;
 use crate::reader::Reader;
-use crate::server::{Counts, Listener, Shared};
+use crate::server::{Counts, Listener, Receiving, Shared};
 use crate::store::local::{LocalConfig, LocalStore, OpenError, RecoveryReport};
 use crate::store::{CommitError, Store};
 use crate::writer::{self, State, StateLimits, WriterHandle};
@@ -112,7 +112,7 @@ impl Broker {
             views,
             writer: handle.clone(),
             in_flight_total: crate::server::semaphore(config.limits.in_flight_bytes_total),
-            receiving: crate::server::semaphore(config.limits.in_flight_bytes_total / 2),
+            receiving: Receiving::new(config.limits.in_flight_bytes_total),
             checks: Semaphore::new(crate::server::CHECKS_MAX),
             counts: Counts::default(),
         });

@@ -14,6 +14,7 @@ mod listener;
 mod offsets;
 mod outbox;
 mod publish;
+mod receiving;
 mod refusal;
 mod requests;
 mod subscribe;
@@ -31,6 +32,7 @@ use crate::writer::{Views, WriterHandle};
 
 pub(crate) use connection::semaphore;
 pub use listener::Listener;
+pub use receiving::Receiving;
 
 /// What all connections share.
 pub struct Shared {
@@ -53,7 +55,7 @@ pub struct Shared {
     /// Bytes of unanswered publishes that all connections together may hold.
     pub in_flight_total: Arc<Semaphore>,
     /// The share of them that bodies may hold which have not arrived in whole.
-    pub receiving: Arc<Semaphore>,
+    pub receiving: Receiving,
     /// Places for checking compressed batches.
     pub checks: Semaphore,
     /// What happened so far.

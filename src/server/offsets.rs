@@ -12,6 +12,9 @@ use super::refusal::Refusal;
 use super::topics::page_rows;
 use crate::writer;
 
+/// LIMIT: committed offsets in one answer; one topic has never more.
+const FETCHED_ROWS_MAX: usize = 16 * 1024;
+
 impl Connection {
     pub(super) async fn commit_offsets(
         &mut self,
@@ -83,7 +86,15 @@ impl Connection {
                 commit_time_ms: committed.commit_time_ms,
             })
         });
-        Ok(rows.collect())
+        let rows: Vec<_> = rows.take(FETCHED_ROWS_MAX + 1).collect();
+        if rows.len() > FETCHED_ROWS_MAX {
+            let text = format!(
+                "the group has more than {FETCHED_ROWS_MAX} offsets; ask for one topic at a time"
+            );
+            let refusal = Refusal::new(ErrorCode::FrameTooLarge, text);
+            return Err(refusal.range(FETCHED_ROWS_MAX as u64, 0));
+        }
+        Ok(rows)
     }
 
     pub(super) fn list_groups(&self, body: &[u8]) -> Result<GroupPage, Refusal> {

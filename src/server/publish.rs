@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 use falcon_protocol::message::{PUBLISH_HEADER_BYTES, PublishAck, PublishHeader};
 use falcon_protocol::{Batch, BatchError, Codec, ErrorCode, FrameHeader, Kind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::connection::Connection;
 use super::frames::{FrameReader, READ_BYTES, ReadError};
@@ -20,12 +20,17 @@ const OVERHEAD_BYTES: usize = 512;
 /// A compressed batch larger than this when plain is checked on the blocking pool.
 const INLINE_CHECK_BYTES_MAX: u32 = 64 * 1024;
 
+/// A large body that takes longer than this, beside a second for each MiB, is late.
+const PROMPT: Duration = Duration::from_millis(500);
+
 /// What pays for a publish until it is answered.
 struct Permits {
-    /// A place among the requests, bytes of the connection's window, of the share of those
-    /// still being received, of the total.
-    _held: [Option<OwnedSemaphorePermit>; 4],
+    /// A place among the requests, bytes of the connection's window, of the total.
+    _held: [OwnedSemaphorePermit; 3],
 }
+
+/// What pays for a body while it is on its way; `None` for small ones.
+type OnItsWay = Option<OwnedSemaphorePermit>;
 
 impl Connection {
     /// Handles a publish whose header was read. Refusals are answered here; an error ends the
@@ -61,15 +66,23 @@ impl Connection {
         let Ok(publish) = PublishHeader::decode(&mut frames.peek(ahead).await?) else {
             return Err(ReadError::Cut);
         };
-        let permits = match self.pay(body_bytes, is_small, publish.timeout_ms).await {
-            Ok(permits) => permits,
+        let paid = self.pay(body_bytes, is_small, publish.timeout_ms).await;
+        let (permits, on_its_way) = match paid {
+            Ok(paid) => paid,
             Err(refusal) => {
                 frames.skip(body_bytes).await?;
                 self.refuse_publish(correlation, &refusal);
                 return Ok(());
             }
         };
-        let mut body = frames.body(body_bytes).await?;
+        let begun = Instant::now();
+        let waiting = self.shared.receiving.waiting();
+        let mut body = frames.body_while(body_bytes, waiting).await?;
+        if !is_small {
+            let allowed = PROMPT + Duration::from_secs((body_bytes >> 20) as u64);
+            self.is_prompt = begun.elapsed() <= allowed;
+        }
+        drop(on_its_way);
         body.advance(PUBLISH_HEADER_BYTES);
         match check(body, &self.shared.checks).await {
             Err(refusal) => self.refuse_publish(correlation, &refusal),
@@ -124,7 +137,7 @@ impl Connection {
         body_bytes: usize,
         is_small: bool,
         timeout_ms: u32,
-    ) -> Result<Permits, Refusal> {
+    ) -> Result<(Permits, OnItsWay), Refusal> {
         let limit_ms = self.shared.timeouts.queue_ms;
         let patience_ms = match timeout_ms {
             0 => limit_ms,
@@ -134,16 +147,14 @@ impl Connection {
         let take = async {
             let request = self.request_permit().await?;
             let window = acquire(&self.window, bytes).await?;
-            // Bodies that are still on their way may hold half of the total.
-            let receiving = if is_small {
+            let on_its_way = if is_small {
                 None
             } else {
-                Some(acquire(&self.shared.receiving, bytes).await?)
+                Some(self.shared.receiving.take(bytes, self.is_prompt).await?)
             };
             let total = acquire(&self.shared.in_flight_total, bytes).await?;
-            Some(Permits {
-                _held: [Some(request), Some(window), receiving, Some(total)],
-            })
+            let held = [request, window, total];
+            Some((Permits { _held: held }, on_its_way))
         };
         match timeout(Duration::from_millis(patience_ms), take).await {
             Ok(Some(permits)) => Ok(permits),
