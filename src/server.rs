@@ -6,6 +6,7 @@
 //! what is in flight. Must not know: how records are stored, what a segment is.
 
 mod budget;
+mod checks;
 mod connection;
 mod fetch;
 mod frames;
@@ -30,6 +31,7 @@ use crate::config::{Limits, Timeouts};
 use crate::reader::Reader;
 use crate::writer::{Views, WriterHandle};
 
+pub use checks::Checks;
 pub(crate) use connection::semaphore;
 pub use listener::Listener;
 pub use receiving::Receiving;
@@ -57,13 +59,10 @@ pub struct Shared {
     /// The share of them that bodies may hold which have not arrived in whole.
     pub receiving: Receiving,
     /// Places for checking compressed batches.
-    pub checks: Semaphore,
+    pub checks: Checks,
     /// What happened so far.
     pub counts: Counts,
 }
-
-/// LIMIT: compressed batches that are checked at the same time.
-pub(crate) const CHECKS_MAX: usize = 2;
 
 /// Counters since the start.
 #[derive(Debug, Default)]

@@ -186,7 +186,8 @@ impl Connection {
                 Err(error) => Err(explain_read(error)),
             };
             match outcome {
-                Ok(None) => {}
+                // Requests that wait for nothing would keep a worker from other connections.
+                Ok(None) => tokio::task::coop::consume_budget().await,
                 Ok(Some(goodbye)) => return End::Goodbye(goodbye),
                 Err(end) => return end,
             }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use falcon_protocol::message::{PUBLISH_HEADER_BYTES, PublishAck, PublishHeader};
-use falcon_protocol::{Batch, BatchError, Codec, ErrorCode, FrameHeader, Kind};
+use falcon_protocol::{Batch, ErrorCode, FrameHeader, Kind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
@@ -17,8 +17,6 @@ use crate::writer::{Appended, Command, Publish, PublishError};
 
 /// Charged for each publish beside its body: the command, its answer, its place in the queue.
 const OVERHEAD_BYTES: usize = 512;
-/// A compressed batch larger than this when plain is checked on the blocking pool.
-const INLINE_CHECK_BYTES_MAX: u32 = 64 * 1024;
 
 /// A large body that takes longer than this, beside a second for each MiB, is late.
 const PROMPT: Duration = Duration::from_millis(500);
@@ -84,7 +82,7 @@ impl Connection {
         }
         drop(on_its_way);
         body.advance(PUBLISH_HEADER_BYTES);
-        match check(body, &self.shared.checks).await {
+        match self.shared.checks.check(body).await {
             Err(refusal) => self.refuse_publish(correlation, &refusal),
             Ok(batch) => self.hand_over(correlation, publish, batch, permits).await,
         }
@@ -195,28 +193,5 @@ fn ack(appended: &Appended) -> PublishAck {
         append_time_ms: appended.append_time_ms,
         record_count: appended.record_count,
         is_duplicate: appended.is_duplicate,
-    }
-}
-
-/// Verifies checksum and records, so that no subscriber ever meets a batch it cannot read.
-async fn check(body: Bytes, checks: &Semaphore) -> Result<Batch, Refusal> {
-    let batch = Batch::from_bytes(body)?;
-    batch.verify()?;
-    let header = batch.header();
-    let is_costly =
-        header.codec != Codec::None && header.uncompressed_bytes > INLINE_CHECK_BYTES_MAX;
-    if !is_costly {
-        batch.check_records()?;
-        return Ok(batch);
-    }
-    // LIMIT: each check may need the memory of one batch when plain.
-    let _place = checks.acquire().await;
-    let checked = tokio::task::spawn_blocking(move || -> Result<Batch, BatchError> {
-        batch.check_records()?;
-        Ok(batch)
-    });
-    match checked.await {
-        Ok(outcome) => Ok(outcome?),
-        Err(_) => Err(Refusal::of(ErrorCode::Draining).retry_later()),
     }
 }
