@@ -23,12 +23,10 @@ const PROMPT: Duration = Duration::from_millis(500);
 
 /// What pays for a publish until it is answered.
 struct Permits {
-    /// A place among the requests, bytes of the connection's window, of the total.
-    _held: [OwnedSemaphorePermit; 3],
+    /// A place among the requests, bytes of the connection's window, of the share of large bodies,
+    /// of the total.
+    _held: [Option<OwnedSemaphorePermit>; 4],
 }
-
-/// What pays for a body while it is on its way; `None` for small ones.
-type OnItsWay = Option<OwnedSemaphorePermit>;
 
 impl Connection {
     /// Handles a publish whose header was read. Refusals are answered here; an error ends the
@@ -64,9 +62,8 @@ impl Connection {
         let Ok(publish) = PublishHeader::decode(&mut frames.peek(ahead).await?) else {
             return Err(ReadError::Cut);
         };
-        let paid = self.pay(body_bytes, is_small, publish.timeout_ms).await;
-        let (permits, on_its_way) = match paid {
-            Ok(paid) => paid,
+        let permits = match self.pay(body_bytes, is_small, publish.timeout_ms).await {
+            Ok(permits) => permits,
             Err(refusal) => {
                 frames.skip(body_bytes).await?;
                 self.refuse_publish(correlation, &refusal);
@@ -80,7 +77,6 @@ impl Connection {
             let allowed = PROMPT + Duration::from_secs((body_bytes >> 20) as u64);
             self.is_prompt = begun.elapsed() <= allowed;
         }
-        drop(on_its_way);
         body.advance(PUBLISH_HEADER_BYTES);
         match self.shared.checks.check(body).await {
             Err(refusal) => self.refuse_publish(correlation, &refusal),
@@ -135,7 +131,7 @@ impl Connection {
         body_bytes: usize,
         is_small: bool,
         timeout_ms: u32,
-    ) -> Result<(Permits, OnItsWay), Refusal> {
+    ) -> Result<Permits, Refusal> {
         let limit_ms = self.shared.timeouts.queue_ms;
         let patience_ms = match timeout_ms {
             0 => limit_ms,
@@ -145,14 +141,15 @@ impl Connection {
         let take = async {
             let request = self.request_permit().await?;
             let window = acquire(&self.window, bytes).await?;
-            let on_its_way = if is_small {
+            let share = if is_small {
                 None
             } else {
                 Some(self.shared.receiving.take(bytes, self.is_prompt).await?)
             };
             let total = acquire(&self.shared.in_flight_total, bytes).await?;
-            let held = [request, window, total];
-            Some((Permits { _held: held }, on_its_way))
+            Some(Permits {
+                _held: [Some(request), Some(window), share, Some(total)],
+            })
         };
         match timeout(Duration::from_millis(patience_ms), take).await {
             Ok(Some(permits)) => Ok(permits),

@@ -1,24 +1,20 @@
-//! What bodies may hold that have not arrived in whole.
+//! What large bodies may hold, from their header to their answer.
 //!
-//! Owns two shares of the bytes of all unanswered publishes: one for connections whose last large body came
-//! without delay, one for the others. Promises: peers that begin large bodies and stop keep nothing
-//! from those that finish theirs, nor from small publishes, which need no share; a body larger than
-//! a share takes all of it. Must not know: frames, batches.
+//! Owns two shares of the bytes of all unanswered publishes: half for connections whose last large body
+//! came without delay, a quarter for the others. Promises: peers that begin large bodies and stop keep
+//! nothing from those that finish theirs, nor from small publishes, which need no share; a body
+//! larger than a share takes all of it. Must not know: frames, batches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Both shares together are half of the total, which is left to bodies that are complete.
-const SHARES: u64 = 4;
-
 /// The shares.
 #[derive(Debug)]
 pub struct Receiving {
-    prompt: Arc<Semaphore>,
-    others: Arc<Semaphore>,
-    share_bytes: u32,
+    prompt: Share,
+    others: Share,
     /// Bodies that wait for a share.
     waiting: AtomicUsize,
 }
@@ -26,12 +22,9 @@ pub struct Receiving {
 impl Receiving {
     /// Shares of `total_bytes`.
     pub fn new(total_bytes: u64) -> Self {
-        let share_bytes = u32::try_from(total_bytes / SHARES).unwrap_or(u32::MAX);
-        let share = || super::semaphore(u64::from(share_bytes));
         Self {
-            prompt: share(),
-            others: share(),
-            share_bytes,
+            prompt: Share::new(total_bytes / 2),
+            others: Share::new(total_bytes / 4),
             waiting: AtomicUsize::new(0),
         }
     }
@@ -47,13 +40,29 @@ impl Receiving {
         };
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let _waits = Waits::begin(&self.waiting);
-        let taken = Arc::clone(share).acquire_many_owned(bytes.min(self.share_bytes));
+        let taken = Arc::clone(&share.permits).acquire_many_owned(bytes.min(share.bytes));
         taken.await.ok()
     }
 
     /// How many wait.
     pub(super) const fn waiting(&self) -> &AtomicUsize {
         &self.waiting
+    }
+}
+
+#[derive(Debug)]
+struct Share {
+    permits: Arc<Semaphore>,
+    bytes: u32,
+}
+
+impl Share {
+    fn new(bytes: u64) -> Self {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        Self {
+            permits: super::semaphore(u64::from(bytes)),
+            bytes,
+        }
     }
 }
 
