@@ -49,7 +49,7 @@ pub(super) fn kept_buffers(siege: &mut Siege) -> Result<()> {
 pub(super) fn slow_bodies_plan(is_long: bool) -> Plan {
     let peers = if is_long { 120 } else { 12 };
     let settings = Settings {
-        stall_ms: 5_000,
+        stall_ms: 4_000,
         idle_ms: 20_000,
         ..Settings::small()
     };

@@ -23,7 +23,7 @@ const KINDS: u64 = 8;
 
 pub(super) fn deaf_plan(is_long: bool) -> Plan {
     let settings = Settings {
-        stall_ms: 4_000,
+        stall_ms: 2_000,
         idle_ms: 20_000,
         topics_max: 1_000,
         ..Settings::small()
