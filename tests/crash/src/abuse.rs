@@ -270,7 +270,7 @@ impl Siege {
 
     /// Waits until the broker has told every peer why it ends; those count as rejected.
     fn await_ends(&mut self, mut peers: Vec<Peer>, mut each: impl FnMut(usize, &mut Peer)) {
-        let deadline = now_ns() + 20_000_000_000;
+        let deadline = now_ns() + self.count(20, 120) * 1_000_000_000;
         let mut left: Vec<(usize, Peer)> = peers.drain(..).enumerate().collect();
         while !left.is_empty() && now_ns() < deadline {
             std::thread::sleep(Duration::from_millis(50));

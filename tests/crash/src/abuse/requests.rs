@@ -154,7 +154,7 @@ fn flood(siege: &mut Siege, floods: Vec<(Peer, Bytes)>) -> Result<()> {
             sent: 0,
         });
     }
-    let deadline = now_ns() + 60_000_000_000;
+    let deadline = now_ns() + siege.count(60, 240) * 1_000_000_000;
     while !left.is_empty() && now_ns() < deadline {
         std::thread::sleep(Duration::from_millis(5));
         left.retain_mut(|flood| {
