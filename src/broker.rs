@@ -23,7 +23,6 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -32,7 +31,7 @@ use crate::clock::Instant;
 use crate::config::{Config, ConfigError};
 use crate::io::RealDisk;
 use crate::reader::Reader;
-use crate::server::{Counts, Listener, Shared};
+use crate::server::{Checks, Counts, Listener, Receiving, Shared};
 use crate::store::local::{LocalConfig, LocalStore, OpenError, RecoveryReport};
 use crate::store::{CommitError, Store};
 use crate::writer::{self, State, StateLimits, WriterHandle};
@@ -112,8 +111,8 @@ impl Broker {
             views,
             writer: handle.clone(),
             in_flight_total: crate::server::semaphore(config.limits.in_flight_bytes_total),
-            receiving: crate::server::semaphore(config.limits.in_flight_bytes_total / 2),
-            checks: Semaphore::new(crate::server::CHECKS_MAX),
+            receiving: Receiving::new(config.limits.in_flight_bytes_total),
+            checks: Checks::default(),
             counts: Counts::default(),
         });
         let (background, stopping) = (TaskTracker::new(), CancellationToken::new());

@@ -11,9 +11,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use falcon_protocol::{BatchHeader, Offset, PartitionId};
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
 use crate::store::{Damage, Lookup, ReadError, Store};
 use crate::writer::PartitionView;
+
+/// LIMIT: reads of the device at a time, of all connections; each may hold a batch that is not paid for yet.
+const READS_MAX: usize = 16;
 
 /// Batches read from one partition.
 #[derive(Debug, Clone)]
@@ -59,12 +63,14 @@ pub enum ReadFailure {
 #[derive(Clone)]
 pub struct Reader {
     store: Arc<dyn Store>,
+    places: Arc<Semaphore>,
 }
 
 impl Reader {
     /// A reader of `store`.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+        let places = Arc::new(Semaphore::new(READS_MAX));
+        Self { store, places }
     }
 
     /// Reads about `bytes_max` bytes of whole batches from the one that contains `offset`, at
@@ -97,8 +103,15 @@ impl Reader {
         &self,
         work: impl FnOnce(&dyn Store) -> T + Send + 'static,
     ) -> Result<T, ReadFailure> {
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.map_err(|_| ReadFailure::Closed)?;
         let store = Arc::clone(&self.store);
-        let done = tokio::task::spawn_blocking(move || work(store.as_ref()));
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work(store.as_ref());
+            // ORDER: after the work, which goes on when nobody waits for it any more.
+            drop(place);
+            done
+        });
         done.await.map_err(|_| ReadFailure::Closed)
     }
 

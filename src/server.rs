@@ -6,6 +6,7 @@
 //! what is in flight. Must not know: how records are stored, what a segment is.
 
 mod budget;
+mod checks;
 mod connection;
 mod fetch;
 mod frames;
@@ -14,6 +15,7 @@ mod listener;
 mod offsets;
 mod outbox;
 mod publish;
+mod receiving;
 mod refusal;
 mod requests;
 mod subscribe;
@@ -29,8 +31,10 @@ use crate::config::{Limits, Timeouts};
 use crate::reader::Reader;
 use crate::writer::{Views, WriterHandle};
 
+pub use checks::Checks;
 pub(crate) use connection::semaphore;
 pub use listener::Listener;
+pub use receiving::Receiving;
 
 /// What all connections share.
 pub struct Shared {
@@ -53,15 +57,12 @@ pub struct Shared {
     /// Bytes of unanswered publishes that all connections together may hold.
     pub in_flight_total: Arc<Semaphore>,
     /// The share of them that bodies may hold which have not arrived in whole.
-    pub receiving: Arc<Semaphore>,
+    pub receiving: Receiving,
     /// Places for checking compressed batches.
-    pub checks: Semaphore,
+    pub checks: Checks,
     /// What happened so far.
     pub counts: Counts,
 }
-
-/// LIMIT: compressed batches that are checked at the same time.
-pub(crate) const CHECKS_MAX: usize = 2;
 
 /// Counters since the start.
 #[derive(Debug, Default)]

@@ -353,8 +353,16 @@ impl Batch {
     /// Walks all records without building them: decompresses to at most the announced size and
     /// checks layout, count and latest time. What a broker does before it lets a batch in.
     pub fn check_records(&self) -> Result<(), BatchError> {
-        let plain = self.plain_records()?;
-        let max_timestamp_ms = records::check(&plain, &self.header)?;
+        self.check_records_in(&mut Vec::new())
+    }
+
+    /// Like [`check_records`](Self::check_records), with memory to decompress into that can be used again:
+    /// it grows to at most [`UNCOMPRESSED_BYTES_MAX`](limits::UNCOMPRESSED_BYTES_MAX).
+    pub fn check_records_in(&self, plain: &mut Vec<u8>) -> Result<(), BatchError> {
+        let stored = self.bytes.get(BATCH_HEADER_BYTES..).unwrap_or_default();
+        let size = self.header.uncompressed_bytes;
+        let plain = self.header.codec.decompress_into(stored, size, plain)?;
+        let max_timestamp_ms = records::check(plain, &self.header)?;
         if max_timestamp_ms != self.header.max_timestamp_ms {
             return Err(BatchError::Field {
                 field: "latest time",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use falcon_protocol::Offset;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::reader::{Chunk, ReadFailure, Reader};
 use crate::writer::PartitionView;
@@ -15,10 +15,14 @@ use crate::writer::PartitionView;
 /// A slice this small is copied: it may keep a whole commit group in memory otherwise.
 const COPY_BYTES_MAX: usize = 16 * 1024;
 
+/// LIMIT: reads and lookups of one connection at a time, so that others get their turn at the device.
+const TURNS_MAX: usize = 2;
+
 /// A connection's delivery budget.
 #[derive(Debug, Clone)]
 pub(super) struct Budget {
     permits: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
     bytes: usize,
 }
 
@@ -29,6 +33,7 @@ impl Budget {
             .min(u32::MAX as usize);
         Self {
             permits: Arc::new(Semaphore::new(bytes)),
+            turns: Arc::new(Semaphore::new(TURNS_MAX)),
             bytes,
         }
     }
@@ -47,6 +52,11 @@ impl Budget {
             .ok()
     }
 
+    /// A turn at looking something up; hold it until then. `None`: the connection has ended.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.turns.acquire().await.ok()
+    }
+
     /// Reads whole batches of about `bytes_max` bytes, paid for. `None`: there is nothing at the
     /// offset yet.
     ///
@@ -58,6 +68,7 @@ impl Budget {
         offset: Offset,
         bytes_max: usize,
     ) -> Result<Option<(Chunk, OwnedSemaphorePermit)>, ReadFailure> {
+        let _turn = self.turn().await.ok_or(ReadFailure::Closed)?;
         let mut wanted = bytes_max;
         loop {
             let permit = self.pay(wanted).await.ok_or(ReadFailure::Closed)?;

@@ -57,6 +57,8 @@ pub(super) struct Connection {
     pub(super) token: CancellationToken,
     /// Pays for the body of the control request that is being handled.
     pub(super) paid: Option<OwnedSemaphorePermit>,
+    /// The last large publish came without delay.
+    pub(super) is_prompt: bool,
     /// The connection is about to end: requests that wait for something answer now.
     pub(super) ending: CancellationToken,
     pub(super) frame_bytes_max: u32,
@@ -156,6 +158,7 @@ pub(super) async fn serve(
         tasks,
         token: token.clone(),
         paid: None,
+        is_prompt: false,
         ending: stop.draining.child_token(),
     };
     // CANCEL SAFETY: a request that is dropped half read or not handed over is not answered, which
@@ -183,7 +186,8 @@ impl Connection {
                 Err(error) => Err(explain_read(error)),
             };
             match outcome {
-                Ok(None) => {}
+                // Requests that wait for nothing would keep a worker from other connections.
+                Ok(None) => tokio::task::coop::consume_budget().await,
                 Ok(Some(goodbye)) => return End::Goodbye(goodbye),
                 Err(end) => return end,
             }

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use falcon_protocol::limits::{FETCH_WAIT_MS_MAX, OFFSETS_ENTRIES_MAX};
 use falcon_protocol::message::{
     self, DELIVER_HEADER_BYTES, Delivery as DeliveryBody, Fetch, ListOffsets, ListedOffset,
+    OffsetQuery,
 };
 use falcon_protocol::{ErrorCode, FRAME_HEADER_BYTES, Frame, FrameHeader, Kind, PartitionId};
 use tokio::sync::Notify;
@@ -16,6 +17,10 @@ use super::connection::Connection;
 use super::outbox::Delivery;
 use super::refusal::Refusal;
 use crate::writer::PartitionView;
+
+/// Charged for each offset that is looked up: the question, what answers it, the answer.
+const LOOKUP_BYTES: usize =
+    size_of::<OffsetQuery>() + size_of::<Arc<PartitionView>>() + 2 * size_of::<ListedOffset>();
 
 impl Connection {
     pub(super) fn partition(&self, id: PartitionId) -> Result<Arc<PartitionView>, Refusal> {
@@ -97,12 +102,16 @@ impl Connection {
         });
         let views = views.collect::<Result<Vec<_>, _>>()?;
         let request_permit = self.request_permit().await;
+        // ORDER: pay before the work is queued, for what it keeps and for its answer; who does not
+        // read answers is not read any more.
+        let permit = self.budget.pay(views.len() * LOOKUP_BYTES).await;
         let (deliveries, budget) = (self.deliveries.clone(), self.budget.clone());
         let (reader, outbox) = (self.shared.reader.clone(), Arc::clone(&self.outbox));
         let token = self.token.clone();
         let work = async move {
-            let answer_bytes = views.len() * size_of::<ListedOffset>();
-            let permit = budget.pay(answer_bytes).await;
+            let Some(turn) = budget.turn().await else {
+                return;
+            };
             let mut rows = Vec::with_capacity(views.len());
             for (view, query) in views.iter().zip(&request.queries) {
                 match reader.resolve(view, query.at).await {
@@ -114,6 +123,7 @@ impl Connection {
                     }
                 }
             }
+            drop(turn);
             let body = match message::encode(&rows) {
                 Ok(body) => body,
                 Err(error) => {

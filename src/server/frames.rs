@@ -1,11 +1,13 @@
 //! Reading frames from a socket.
 //!
 //! A body larger than [`COPY_BYTES_MAX`] is a slice of the read buffer; a smaller one is copied, so that
-//! a small batch that waits for its sync does not keep a large buffer alive.
+//! a small batch that waits for its sync does not keep a large buffer alive. Between frames the buffer
+//! has room for [`READ_BYTES`], however large the last body was.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use falcon_protocol::{FRAME_HEADER_BYTES, FrameError, FrameHeader};
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
@@ -16,6 +18,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub(super) const READ_BYTES: usize = 64 * 1024;
 const COPY_BYTES_MAX: usize = 8 * 1024;
 const BYTES_PER_SECOND_MIN: usize = 1024 * 1024;
+/// Patience inside a body whose memory others wait for.
+const WANTED_PATIENCE: Duration = Duration::from_secs(1);
+/// How often a body that takes longer looks whether others wait.
+const WANTED_CHECK: Duration = Duration::from_millis(250);
 
 /// Why no frame could be read.
 #[derive(Debug, Error)]
@@ -44,6 +50,8 @@ pub(super) enum ReadError {
 pub(super) struct FrameReader {
     socket: OwnedReadHalf,
     buffer: BytesMut,
+    /// The buffer was made larger than [`READ_BYTES`] for a body.
+    is_grown: bool,
     /// Largest body accepted.
     pub(super) body_bytes_max: u32,
     /// Patience between frames.
@@ -62,6 +70,7 @@ impl FrameReader {
         Self {
             socket,
             buffer: BytesMut::new(),
+            is_grown: false,
             body_bytes_max,
             idle,
             stall,
@@ -72,6 +81,11 @@ impl FrameReader {
     ///
     /// CANCEL SAFETY: what was read stays in the buffer; call again.
     pub(super) async fn header(&mut self) -> Result<FrameHeader, ReadError> {
+        if self.is_grown {
+            // A buffer is used again as it is: it would keep the largest body's memory for ever.
+            self.buffer = BytesMut::from(self.buffer.as_ref());
+            self.is_grown = false;
+        }
         if self.buffer.is_empty() {
             self.buffer.reserve(READ_BYTES);
             match timeout(self.idle, self.socket.read_buf(&mut self.buffer)).await {
@@ -99,12 +113,35 @@ impl FrameReader {
     /// Takes a body of `bytes` bytes. Call only when its memory is paid for.
     pub(super) async fn body(&mut self, bytes: usize) -> Result<Bytes, ReadError> {
         self.fill(bytes).await?;
+        Ok(self.take(bytes))
+    }
+
+    /// Takes a body like [`body`](Self::body), with less patience while `waiting` others want its memory.
+    pub(super) async fn body_while(
+        &mut self,
+        bytes: usize,
+        waiting: &AtomicUsize,
+    ) -> Result<Bytes, ReadError> {
+        let last = Self::due(bytes, self.stall);
+        let mut due = Self::due(bytes, self.stall.min(WANTED_PATIENCE));
+        loop {
+            match self.fill_until(bytes, due).await {
+                Ok(()) => return Ok(self.take(bytes)),
+                Err(ReadError::Stalled(_))
+                    if waiting.load(Ordering::Relaxed) == 0 && Instant::now() < last => {}
+                Err(error) => return Err(error),
+            }
+            due = last.min(Instant::now() + WANTED_CHECK);
+        }
+    }
+
+    fn take(&mut self, bytes: usize) -> Bytes {
         if bytes <= COPY_BYTES_MAX {
             let body = Bytes::copy_from_slice(self.buffer.get(..bytes).unwrap_or_default());
             self.buffer.advance(bytes);
-            return Ok(body);
+            return body;
         }
-        Ok(self.buffer.split_to(bytes).freeze())
+        self.buffer.split_to(bytes).freeze()
     }
 
     /// Passes over a body without keeping it.
@@ -124,12 +161,22 @@ impl FrameReader {
     /// stopped: the bytes must come within the patience and the time they take at
     /// [`BYTES_PER_SECOND_MIN`].
     async fn fill(&mut self, bytes: usize) -> Result<(), ReadError> {
+        self.fill_until(bytes, Self::due(bytes, self.stall)).await
+    }
+
+    fn due(bytes: usize, patience: Duration) -> Instant {
         let seconds = (bytes / BYTES_PER_SECOND_MIN) as u64;
-        let due = Instant::now() + self.stall + Duration::from_secs(seconds);
+        Instant::now() + patience + Duration::from_secs(seconds)
+    }
+
+    async fn fill_until(&mut self, bytes: usize, due: Instant) -> Result<(), ReadError> {
+        self.is_grown |= bytes > READ_BYTES;
         while self.buffer.len() < bytes {
-            self.buffer
-                .reserve((bytes - self.buffer.len()).max(READ_BYTES));
-            let read = self.socket.read_buf(&mut self.buffer);
+            let room = (bytes - self.buffer.len()).max(READ_BYTES);
+            self.buffer.reserve(room);
+            // Not all the room there may be: what is read ahead is not paid for.
+            let mut buffer = (&mut self.buffer).limit(room);
+            let read = self.socket.read_buf(&mut buffer);
             match timeout_at(due, read).await {
                 Err(_) => return Err(ReadError::Stalled(self.stall)),
                 Ok(Err(error)) => return Err(ReadError::Broken(error)),

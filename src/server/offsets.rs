@@ -1,7 +1,7 @@
 //! Requests about committed offsets.
 
 use falcon_protocol::ids::check_group_name;
-use falcon_protocol::limits::OFFSETS_ENTRIES_MAX;
+use falcon_protocol::limits::{CONTROL_BYTES_MAX, OFFSETS_ENTRIES_MAX};
 use falcon_protocol::message::{
     self, CommitOffsets, CommittedOffset, DeleteOffsets, Empty, FetchOffsets, GroupPage, ListGroups,
 };
@@ -11,6 +11,9 @@ use super::connection::Connection;
 use super::refusal::Refusal;
 use super::topics::page_rows;
 use crate::writer;
+
+/// A committed offset in an answer, without the topic's name and the note.
+const ROW_BYTES: usize = 48;
 
 impl Connection {
     pub(super) async fn commit_offsets(
@@ -83,7 +86,18 @@ impl Connection {
                 commit_time_ms: committed.commit_time_ms,
             })
         });
-        Ok(rows.collect())
+        let mut answer = Vec::new();
+        let mut bytes = 0;
+        for row in rows {
+            bytes += ROW_BYTES + row.topic.len() + row.note.len();
+            // Before the rest is collected: a group may have every offset there is.
+            if bytes > CONTROL_BYTES_MAX {
+                let text = "the group's offsets do not fit into one answer; ask topic by topic";
+                return Err(Refusal::new(ErrorCode::FrameTooLarge, text.to_owned()));
+            }
+            answer.push(row);
+        }
+        Ok(answer)
     }
 
     pub(super) fn list_groups(&self, body: &[u8]) -> Result<GroupPage, Refusal> {

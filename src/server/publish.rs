@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use falcon_protocol::message::{PUBLISH_HEADER_BYTES, PublishAck, PublishHeader};
-use falcon_protocol::{Batch, BatchError, Codec, ErrorCode, FrameHeader, Kind};
+use falcon_protocol::{Batch, ErrorCode, FrameHeader, Kind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::connection::Connection;
 use super::frames::{FrameReader, READ_BYTES, ReadError};
@@ -17,13 +17,14 @@ use crate::writer::{Appended, Command, Publish, PublishError};
 
 /// Charged for each publish beside its body: the command, its answer, its place in the queue.
 const OVERHEAD_BYTES: usize = 512;
-/// A compressed batch larger than this when plain is checked on the blocking pool.
-const INLINE_CHECK_BYTES_MAX: u32 = 64 * 1024;
+
+/// A large body that takes longer than this, beside a second for each MiB, is late.
+const PROMPT: Duration = Duration::from_millis(500);
 
 /// What pays for a publish until it is answered.
 struct Permits {
-    /// A place among the requests, bytes of the connection's window, of the share of those
-    /// still being received, of the total.
+    /// A place among the requests, bytes of the connection's window, of the share of large bodies,
+    /// of the total.
     _held: [Option<OwnedSemaphorePermit>; 4],
 }
 
@@ -69,9 +70,15 @@ impl Connection {
                 return Ok(());
             }
         };
-        let mut body = frames.body(body_bytes).await?;
+        let begun = Instant::now();
+        let waiting = self.shared.receiving.waiting();
+        let mut body = frames.body_while(body_bytes, waiting).await?;
+        if !is_small {
+            let allowed = PROMPT + Duration::from_secs((body_bytes >> 20) as u64);
+            self.is_prompt = begun.elapsed() <= allowed;
+        }
         body.advance(PUBLISH_HEADER_BYTES);
-        match check(body, &self.shared.checks).await {
+        match self.shared.checks.check(body).await {
             Err(refusal) => self.refuse_publish(correlation, &refusal),
             Ok(batch) => self.hand_over(correlation, publish, batch, permits).await,
         }
@@ -134,15 +141,14 @@ impl Connection {
         let take = async {
             let request = self.request_permit().await?;
             let window = acquire(&self.window, bytes).await?;
-            // Bodies that are still on their way may hold half of the total.
-            let receiving = if is_small {
+            let share = if is_small {
                 None
             } else {
-                Some(acquire(&self.shared.receiving, bytes).await?)
+                Some(self.shared.receiving.take(bytes, self.is_prompt).await?)
             };
             let total = acquire(&self.shared.in_flight_total, bytes).await?;
             Some(Permits {
-                _held: [Some(request), Some(window), receiving, Some(total)],
+                _held: [Some(request), Some(window), share, Some(total)],
             })
         };
         match timeout(Duration::from_millis(patience_ms), take).await {
@@ -184,28 +190,5 @@ fn ack(appended: &Appended) -> PublishAck {
         append_time_ms: appended.append_time_ms,
         record_count: appended.record_count,
         is_duplicate: appended.is_duplicate,
-    }
-}
-
-/// Verifies checksum and records, so that no subscriber ever meets a batch it cannot read.
-async fn check(body: Bytes, checks: &Semaphore) -> Result<Batch, Refusal> {
-    let batch = Batch::from_bytes(body)?;
-    batch.verify()?;
-    let header = batch.header();
-    let is_costly =
-        header.codec != Codec::None && header.uncompressed_bytes > INLINE_CHECK_BYTES_MAX;
-    if !is_costly {
-        batch.check_records()?;
-        return Ok(batch);
-    }
-    // LIMIT: each check may need the memory of one batch when plain.
-    let _place = checks.acquire().await;
-    let checked = tokio::task::spawn_blocking(move || -> Result<Batch, BatchError> {
-        batch.check_records()?;
-        Ok(batch)
-    });
-    match checked.await {
-        Ok(outcome) => Ok(outcome?),
-        Err(_) => Err(Refusal::of(ErrorCode::Draining).retry_later()),
     }
 }

@@ -1,12 +1,16 @@
 //! From a control frame to its handler.
 
-use bytes::Bytes;
-use falcon_protocol::message::{self, Credit, Unsubscribe};
-use falcon_protocol::{ErrorCode, Kind};
+use bytes::{Bytes, BytesMut};
+use falcon_protocol::message::{self, Credit, MessageError, Unsubscribe};
+use falcon_protocol::{ErrorCode, FRAME_HEADER_BYTES, Frame, Kind};
 use serde::Serialize;
 
 use super::connection::Connection;
+use super::outbox::Delivery;
 use super::refusal::Refusal;
+
+/// Answers up to this size wait in the outbox.
+const SMALL_BYTES_MAX: usize = 64 * 1024;
 
 impl Connection {
     /// Handles every request but publish and goodbye.
@@ -17,21 +21,23 @@ impl Connection {
                 Ok(())
             }
             Kind::Credit => self.credit(correlation, &body),
-            Kind::Metadata => self
-                .metadata(&body)
-                .map(|answer| self.reply(kind, correlation, &answer)),
-            Kind::DescribeTopic => self
-                .describe_topic(&body)
-                .map(|answer| self.reply(kind, correlation, &answer)),
-            Kind::ListTopics => self
-                .list_topics(&body)
-                .map(|answer| self.reply(kind, correlation, &answer)),
-            Kind::FetchOffsets => self
-                .fetch_offsets(&body)
-                .map(|answer| self.reply(kind, correlation, &answer)),
-            Kind::ListGroups => self
-                .list_groups(&body)
-                .map(|answer| self.reply(kind, correlation, &answer)),
+            Kind::Metadata => self.reply(kind, correlation, self.metadata(&body)).await,
+            Kind::DescribeTopic => {
+                let answer = self.describe_topic(&body);
+                self.reply(kind, correlation, answer).await
+            }
+            Kind::ListTopics => {
+                let answer = self.list_topics(&body);
+                self.reply(kind, correlation, answer).await
+            }
+            Kind::FetchOffsets => {
+                let answer = self.fetch_offsets(&body);
+                self.reply(kind, correlation, answer).await
+            }
+            Kind::ListGroups => {
+                let answer = self.list_groups(&body);
+                self.reply(kind, correlation, answer).await
+            }
             Kind::CreateTopic => self.create_topic(correlation, &body).await,
             Kind::AlterTopic => self.alter_topic(correlation, &body).await,
             Kind::DeleteTopic => self.delete_topic(correlation, &body).await,
@@ -58,25 +64,39 @@ impl Connection {
         }
     }
 
-    /// Answers with a control message.
-    pub(super) fn reply<T: Serialize>(&self, kind: Kind, correlation: u32, answer: &T) {
-        match message::encode(answer) {
-            Ok(body) if body.len() <= self.frame_bytes_max as usize => {
-                self.outbox.answer(kind, correlation, body);
-            }
-            Ok(body) => {
-                let text = format!(
-                    "the answer has {} bytes; ask for less at a time",
-                    body.len()
-                );
-                let refusal = Refusal::new(ErrorCode::FrameTooLarge, text);
-                self.refuse(kind, correlation, &refusal);
-            }
-            Err(error) => {
-                let refusal = Refusal::new(ErrorCode::Internal, error.to_string());
-                self.refuse(kind, correlation, &refusal);
-            }
+    /// Answers with a control message. A large one is paid for like a delivery, so that who does not
+    /// read it is not read any more.
+    async fn reply<T: Serialize>(
+        &self,
+        kind: Kind,
+        correlation: u32,
+        answer: Result<T, Refusal>,
+    ) -> Result<(), Refusal> {
+        let body = match message::encode(&answer?) {
+            Ok(body) if body.len() <= self.frame_bytes_max as usize => body,
+            Ok(body) => return Err(too_much(body.len())),
+            Err(MessageError::TooLarge { bytes }) => return Err(too_much(bytes)),
+            Err(error) => return Err(Refusal::new(ErrorCode::Internal, error.to_string())),
+        };
+        if body.len() <= SMALL_BYTES_MAX {
+            self.outbox.answer(kind, correlation, body);
+            return Ok(());
         }
+        // An answer that cannot be paid for or queued is one of a connection that has ended.
+        if let Some(permit) = self.budget.pay(body.len()).await {
+            let mut head = BytesMut::with_capacity(FRAME_HEADER_BYTES);
+            Frame::response(kind, correlation, body.clone())
+                .header
+                .encode(&mut head);
+            let answer = Delivery {
+                head: head.freeze(),
+                batches: vec![body],
+                permit: Some(permit),
+                request: None,
+            };
+            let _closed = self.deliveries.send(answer).await;
+        }
+        Ok(())
     }
 
     fn credit(&mut self, subscription: u32, body: &[u8]) -> Result<(), Refusal> {
@@ -100,4 +120,9 @@ impl Connection {
             Err(Refusal::of(ErrorCode::UnknownSubscription))
         }
     }
+}
+
+fn too_much(bytes: usize) -> Refusal {
+    let text = format!("the answer has {bytes} bytes; ask for less at a time");
+    Refusal::new(ErrorCode::FrameTooLarge, text)
 }

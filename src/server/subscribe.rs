@@ -234,7 +234,10 @@ impl Subscription {
         for (view, start) in starts {
             // ORDER: watch, then look: nothing that is appended in between is missed.
             let watch = view.watch(&self.control.changed);
-            let offset = match self.reader.resolve(&view, start).await {
+            let turn = self.budget.turn().await;
+            let resolved = self.reader.resolve(&view, start).await;
+            drop(turn);
+            let offset = match resolved {
                 Ok(offset) => offset,
                 Err(failure) => {
                     let refusal = Refusal::from(failure).partition(view.id.partition);

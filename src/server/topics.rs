@@ -20,6 +20,8 @@ use crate::writer::{Answer, Command, TopicAlteration};
 
 /// LIMIT: partitions in one metadata answer.
 const METADATA_ROWS_MAX: usize = 100_000;
+/// LIMIT: bytes of a request that creates or alters a topic; its settings are few.
+const TOPIC_BYTES_MAX: usize = 64 * 1024;
 /// Number of this broker: the only one, until there are several.
 const BROKER_ID: u32 = 1;
 
@@ -118,6 +120,7 @@ impl Connection {
         correlation: u32,
         body: &[u8],
     ) -> Result<(), Refusal> {
+        check_size(body)?;
         let request: CreateTopic = message::decode(body)?;
         let created = |topic_id| TopicCreated { topic_id };
         let answer = self.deferred(Kind::CreateTopic, correlation, created).await;
@@ -136,6 +139,7 @@ impl Connection {
         correlation: u32,
         body: &[u8],
     ) -> Result<(), Refusal> {
+        check_size(body)?;
         let request: AlterTopic = message::decode(body)?;
         let answer = self
             .deferred(Kind::AlterTopic, correlation, |()| Empty {})
@@ -208,6 +212,18 @@ impl Connection {
             drop(permits);
         })
     }
+}
+
+/// Checked before anything is decoded: many empty settings are small on the wire and large in memory.
+fn check_size(body: &[u8]) -> Result<(), Refusal> {
+    if body.len() <= TOPIC_BYTES_MAX {
+        return Ok(());
+    }
+    let text = format!(
+        "a topic's settings have {} bytes, at most {TOPIC_BYTES_MAX} are allowed",
+        body.len()
+    );
+    Err(Refusal::new(ErrorCode::InvalidTopicConfig, text).range(TOPIC_BYTES_MAX as u64, 0))
 }
 
 fn push_message<M: Serialize>(outbox: &Outbox, kind: Kind, correlation: u32, message: &M) {

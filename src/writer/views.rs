@@ -24,6 +24,13 @@ pub enum WriteState {
     Stopped,
 }
 
+/// Who is woken by a partition, by number: tens of thousands may come and go at a time.
+#[derive(Debug, Default)]
+struct Watchers {
+    notifies: HashMap<u64, Arc<Notify>>,
+    next: u64,
+}
+
 /// The durable bounds of one partition.
 #[derive(Debug)]
 pub struct PartitionView {
@@ -33,7 +40,7 @@ pub struct PartitionView {
     high_watermark: AtomicU64,
     bytes: AtomicU64,
     is_deleted: AtomicBool,
-    watchers: Mutex<Vec<Arc<Notify>>>,
+    watchers: Mutex<Watchers>,
 }
 
 impl PartitionView {
@@ -44,7 +51,7 @@ impl PartitionView {
             high_watermark: AtomicU64::new(state.log_end.0),
             bytes: AtomicU64::new(state.bytes),
             is_deleted: AtomicBool::new(false),
-            watchers: Mutex::new(Vec::new()),
+            watchers: Mutex::default(),
         }
     }
 
@@ -70,10 +77,14 @@ impl PartitionView {
 
     /// Wakes `notify` whenever something changes here, until the watch is dropped.
     pub fn watch(self: &Arc<Self>, notify: &Arc<Notify>) -> Watch {
-        self.lock_watchers().push(Arc::clone(notify));
+        let mut watchers = self.lock_watchers();
+        let number = watchers.next;
+        watchers.next += 1;
+        watchers.notifies.insert(number, Arc::clone(notify));
+        drop(watchers);
         Watch {
             view: Arc::clone(self),
-            notify: Arc::clone(notify),
+            number,
         }
     }
 
@@ -86,12 +97,12 @@ impl PartitionView {
     }
 
     fn wake(&self) {
-        for watcher in self.lock_watchers().iter() {
+        for watcher in self.lock_watchers().notifies.values() {
             watcher.notify_one();
         }
     }
 
-    fn lock_watchers(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Notify>>> {
+    fn lock_watchers(&self) -> std::sync::MutexGuard<'_, Watchers> {
         self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -100,15 +111,12 @@ impl PartitionView {
 #[derive(Debug)]
 pub struct Watch {
     view: Arc<PartitionView>,
-    notify: Arc<Notify>,
+    number: u64,
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let mut watchers = self.view.lock_watchers();
-        if let Some(found) = watchers.iter().position(|w| Arc::ptr_eq(w, &self.notify)) {
-            watchers.swap_remove(found);
-        }
+        self.view.lock_watchers().notifies.remove(&self.number);
     }
 }
 

@@ -14,6 +14,7 @@ mod doctor;
 mod flights;
 mod folder;
 mod formats;
+mod hoarding;
 mod hostile;
 mod memory;
 mod peer;

@@ -65,6 +65,34 @@ impl Codec {
         (packed.len() < plain.len()).then_some(packed)
     }
 
+    /// Decompresses into `plain`, to exactly `uncompressed_bytes`, without allocating more than that.
+    pub(super) fn decompress_into<'a>(
+        self,
+        packed: &'a [u8],
+        uncompressed_bytes: u32,
+        plain: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8], BatchError> {
+        let size = uncompressed_bytes as usize;
+        let written = match self {
+            Self::None => return Ok(packed),
+            Self::Lz4 => {
+                plain.resize(size, 0);
+                lz4_flex::block::decompress_into(packed, plain).ok()
+            }
+            Self::Zstd => {
+                plain.clear();
+                plain.reserve_exact(size);
+                zstd::bulk::Decompressor::new()
+                    .and_then(|mut zstd| zstd.decompress_to_buffer(packed, plain))
+                    .ok()
+            }
+        };
+        match written {
+            Some(written) if written == size => Ok(plain.get(..size).unwrap_or_default()),
+            Some(_) | None => Err(BatchError::Decompress { uncompressed_bytes }),
+        }
+    }
+
     /// Decompresses to exactly `uncompressed_bytes`, allocating no more than that.
     pub(super) fn decompress(
         self,

@@ -8,6 +8,7 @@
 //!
 //! Must not know: the broker's code. The broker is a program that is started, the client a crate.
 
+mod abuse;
 pub mod campaign;
 pub mod checker;
 pub mod error;

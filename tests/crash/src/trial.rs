@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::abuse;
 use crate::campaign::{Status, describe, fresh_folder};
 use crate::error::CrashError;
 use crate::history::now_ns;
@@ -44,6 +45,10 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: SOAK,
         run: soak,
+    },
+    Kind {
+        name: "abuse",
+        run: abuse::run,
     },
 ];
 

@@ -327,7 +327,11 @@ pub const PROMISES: &[Promise] = &[
     Promise {
         text: "Memory is bounded, whatever publishers, slow subscribers or strangers on the port do",
         shown: &[
-            trial("peers that flood, stall, trickle and lie", "abuse", TRIALS),
+            trial(
+                "peers that flood, stall, trickle and lie",
+                "abuse",
+                "tests/crash/src/abuse.rs",
+            ),
             test(
                 "a publisher that never stops, and subscribers that never read",
                 "a_publisher_that_never_stops_and_subscribers_that_never_read_cost_bounded_memory",

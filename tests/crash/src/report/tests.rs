@@ -11,7 +11,6 @@ use crate::trial::{KINDS, Trial};
 /// Trials that promises name and nobody has built yet. A kind leaves this list when it enters
 /// [`KINDS`].
 const AWAITED: &[&str] = &[
-    "abuse",
     "disk-full",
     "eio-on-sync",
     "fuzz-batches",
