@@ -190,7 +190,7 @@ impl Judge {
             (Op::Read, _) => self.compare_read(entry),
             (Op::Commit | Op::Fetch, _) => self.offsets.note(entry),
             (Op::CreateTopic | Op::AlterTopic | Op::DeleteTopic | Op::SeeTopic, _) => {
-                self.topics.change(entry, &mut self.verdict)
+                self.topics.change(entry, &mut self.verdict);
             }
             (Op::TopicPublish | Op::TopicRead | Op::TopicEnd, _) => {
                 self.topics.record(entry, &mut self.verdict);

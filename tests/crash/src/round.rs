@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 
 use crate::checker::{Verdict, check, check_trimmed};
 use crate::error::CrashError;
-use crate::load::Load;
+use crate::load::{Load, LoadOptions};
 use crate::process::{Broker, Program, free_port};
 
 const PARTITIONS: u16 = 4;
@@ -143,9 +143,14 @@ impl<F: Fault> Round<'_, F> {
             return Ok(());
         };
         let handle = runtime.handle().clone();
-        let address = self.program.address();
-        let topic = (PARTITIONS, options.retention_bytes);
-        let mut load = Load::new(handle, address, options.folder.clone(), topic)?;
+        let what = LoadOptions {
+            address: self.program.address(),
+            folder: options.folder.clone(),
+            partitions: PARTITIONS,
+            retention_bytes: options.retention_bytes,
+            seed: options.seed,
+        };
+        let mut load = Load::new(handle, what)?;
         self.fault.settle()?;
         load.start_lasting()?;
         for _ in 0..options.cycles {
