@@ -75,6 +75,8 @@ pub struct Section {
     pub faults: u32,
     /// Those among them that took power away, not only the broker.
     pub power_cuts: u32,
+    /// Those that did not come at a random moment, but with something that a broker did.
+    pub faults_at_events: u32,
     /// Those that struck a broker that was starting.
     pub faults_during_start: u32,
     /// Those that struck a broker that was stopping.
@@ -173,6 +175,7 @@ impl Campaign {
             rounds: 0,
             faults: 0,
             power_cuts: 0,
+            faults_at_events: 0,
             faults_during_start: 0,
             faults_during_stop: 0,
             clean_stops: 0,
@@ -191,6 +194,7 @@ impl Section {
         self.rounds += 1;
         self.faults += report.faults;
         self.power_cuts += report.power_cuts;
+        self.faults_at_events += report.faults_at_events;
         self.faults_during_start += report.faults_during_start;
         self.faults_during_stop += report.faults_during_stop;
         self.clean_stops += report.clean_stops;
@@ -217,8 +221,14 @@ impl Section {
         };
         let reason = self.reason.as_deref().unwrap_or_default();
         format!(
-            "{} {:?}: seed {}, {} faults ({} power cuts), {acked} acked, {stored} stored, {found} ({} s) {reason}",
-            self.name, self.status, self.seed, self.faults, self.power_cuts, self.seconds
+            "{} {:?}: seed {}, {} faults ({} power cuts, {} at events), {acked} acked, {stored} stored, {found} ({} s) {reason}",
+            self.name,
+            self.status,
+            self.seed,
+            self.faults,
+            self.power_cuts,
+            self.faults_at_events,
+            self.seconds
         )
     }
 }

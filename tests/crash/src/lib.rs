@@ -22,3 +22,4 @@ pub mod results;
 pub mod round;
 pub mod scale;
 pub mod trial;
+mod watch;

@@ -1,10 +1,13 @@
 //! Power cuts: a file system on a device that forgets what was not flushed.
 //!
 //! A FUSE file of sectors with a volatile cache, a loop device on it, ext4 or xfs on that,
-//! the broker's data folder in it. At a random moment under load no write and no flush succeeds any
+//! the broker's data folder in it. At some moment under load no write and no flush succeeds any
 //! more, the broker is killed before it hears so, and of the sectors not flushed all, some or the
-//! newest are lost. Then the file system replays its journal, and the broker its own. One fault in five
+//! newest are lost. Then the file system replays its journal, and the broker its own. One fault in four
 //! is a SIGKILL without a cut.
+//!
+//! The moment is a random one, or the device itself makes it: a number of flushes and writes after a
+//! point in time, or after the journal got a new file (`trap`).
 //!
 //! The control runs the broker with its syncs switched off: the same rig must see records lost.
 #![expect(
@@ -15,23 +18,44 @@
 mod device;
 mod disk;
 mod system;
+mod trap;
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use fastrand::Rng;
 
 use crate::error::CrashError;
 use crate::process::Broker;
-use crate::round::{self, Fault, RoundOptions, RoundReport};
+use crate::round::{self, Fault, Phase, RoundOptions, RoundReport};
+use crate::watch::Watch;
 use device::{Device, Loss};
 use disk::Disk;
 use system::Mounted;
+use trap::Trap;
 
 /// Size of the device; xfs needs 300 MiB. The image is sparse.
 const DEVICE_BYTES: u64 = 1 << 30;
 /// Switches the broker's syncs off.
 const NO_SYNC: &str = "FALCON_TEST_UNSAFE_NO_SYNC";
+
+/// Longest wait for the journal to roll, and for what comes after that.
+const ROLL_WAIT: Duration = Duration::from_millis(800);
+const AFTER_ROLL_WAIT: Duration = Duration::from_millis(100);
+
+/// What the next strike waits for.
+#[derive(Debug, Default)]
+enum Moment {
+    /// Nothing: chance.
+    #[default]
+    Any,
+    /// The trap that the device has.
+    Device,
+    /// The journal's next file, then this trap.
+    Roll(Watch, Trap),
+}
 
 /// A file system to put the data on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -95,6 +119,9 @@ struct Power {
     random: Rng,
     /// Whether power is gone, not only the broker.
     is_cut: bool,
+    /// Whether the next strike shall take power away.
+    is_cut_planned: Option<bool>,
+    moment: Moment,
     cuts: u32,
 }
 
@@ -129,6 +156,8 @@ impl Power {
             mount_point,
             random: Rng::with_seed(options.seed),
             is_cut: false,
+            is_cut_planned: None,
+            moment: Moment::Any,
             cuts: 0,
         };
         power.mount()?;
@@ -157,10 +186,48 @@ impl Fault for Power {
         Ok(())
     }
 
+    fn arm(&mut self, phase: Phase) -> Result<(), CrashError> {
+        let is_cut = self.random.u8(0..4) > 0;
+        self.is_cut_planned = Some(is_cut);
+        self.moment = match (phase, self.random.u8(0..6)) {
+            (_, 0) => Moment::Any,
+            (Phase::Working, 1..=3) => {
+                let watch = Watch::on(&self.data_dir().join("journal"))?;
+                let trap = Trap::pick_after_roll(is_cut, &mut self.random);
+                watch.map_or(Moment::Any, |watch| Moment::Roll(watch, trap))
+            }
+            _ => {
+                self.disk.arm(Trap::pick(phase, is_cut, &mut self.random));
+                Moment::Device
+            }
+        };
+        Ok(())
+    }
+
+    fn wait(&mut self, longest: Duration) -> Result<bool, CrashError> {
+        Ok(match std::mem::take(&mut self.moment) {
+            Moment::Any => {
+                thread::sleep(longest);
+                false
+            }
+            Moment::Device => self.disk.wait(longest),
+            Moment::Roll(watch, trap) => {
+                let has_rolled = watch.wait(ROLL_WAIT)?;
+                if has_rolled {
+                    self.disk.arm(trap);
+                    self.disk.wait(AFTER_ROLL_WAIT);
+                }
+                has_rolled
+            }
+        })
+    }
+
     fn strike(&mut self, broker: Option<Broker>) -> Result<(), CrashError> {
+        self.disk.disarm();
         // Now and then only the broker dies: the next one finds what was written and never synced,
         // and may not build on it before it has.
-        self.is_cut = self.random.u8(0..5) > 0;
+        let planned = self.is_cut_planned.take();
+        self.is_cut = planned.unwrap_or_else(|| self.random.u8(0..4) > 0);
         if !self.is_cut {
             broker.into_iter().for_each(Broker::kill);
             return Ok(());

@@ -40,6 +40,12 @@ impl Program {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Sets a variable of brokers started from now on.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
     pub(crate) fn address(&self) -> String {
         format!("falcon://127.0.0.1:{}", self.port)
     }
