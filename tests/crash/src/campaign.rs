@@ -83,6 +83,8 @@ pub struct Section {
     pub faults_during_stop: u32,
     /// Those after an orderly stop.
     pub clean_stops: u32,
+    /// Those after which the data folder was looked through before the next start.
+    pub inspections: u32,
     /// What was judged.
     pub counts: Counts,
     /// How often each promise was broken.
@@ -179,6 +181,7 @@ impl Campaign {
             faults_during_start: 0,
             faults_during_stop: 0,
             clean_stops: 0,
+            inspections: 0,
             counts: Counts::default(),
             violations: BTreeMap::new(),
             said: Vec::new(),
@@ -198,6 +201,7 @@ impl Section {
         self.faults_during_start += report.faults_during_start;
         self.faults_during_stop += report.faults_during_stop;
         self.clean_stops += report.clean_stops;
+        self.inspections += report.inspections;
         self.counts.add(&report.verdict.counts);
         for (violation, count) in &report.verdict.violations {
             *self.violations.entry(*violation).or_default() += count;

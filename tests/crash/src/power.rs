@@ -45,6 +45,9 @@ const NO_SYNC: &str = "FALCON_TEST_UNSAFE_NO_SYNC";
 const ROLL_WAIT: Duration = Duration::from_millis(800);
 const AFTER_ROLL_WAIT: Duration = Duration::from_millis(100);
 
+/// Longest time that a broker lives on with a device that answers nothing.
+const HANG_MS_MAX: u64 = 120;
+
 /// What the next strike waits for.
 #[derive(Debug, Default)]
 enum Moment {
@@ -121,6 +124,8 @@ struct Power {
     is_cut: bool,
     /// Whether the next strike shall take power away.
     is_cut_planned: Option<bool>,
+    /// Whether the last broker was killed without a cut, and may have left more than it synced.
+    was_killed: bool,
     moment: Moment,
     cuts: u32,
 }
@@ -157,6 +162,7 @@ impl Power {
             random: Rng::with_seed(options.seed),
             is_cut: false,
             is_cut_planned: None,
+            was_killed: false,
             moment: Moment::Any,
             cuts: 0,
         };
@@ -187,17 +193,24 @@ impl Fault for Power {
     }
 
     fn arm(&mut self, phase: Phase) -> Result<(), CrashError> {
-        let is_cut = self.random.u8(0..4) > 0;
+        let was_killed = std::mem::take(&mut self.was_killed);
+        let is_cut = was_killed || self.random.u8(0..3) > 0;
         self.is_cut_planned = Some(is_cut);
-        self.moment = match (phase, self.random.u8(0..6)) {
+        let random = &mut self.random;
+        self.moment = match (phase, random.u8(0..8)) {
             (_, 0) => Moment::Any,
-            (Phase::Working, 1..=3) => {
+            // Whatever the broker before it had not synced, this one may not rely on.
+            (Phase::Working, 1..=6) if was_killed => {
+                self.disk.arm(Trap::pick_at_once(random));
+                Moment::Device
+            }
+            (Phase::Working, 1..=4) => {
+                let trap = Trap::pick_after_roll(is_cut, random);
                 let watch = Watch::on(&self.data_dir().join("journal"))?;
-                let trap = Trap::pick_after_roll(is_cut, &mut self.random);
                 watch.map_or(Moment::Any, |watch| Moment::Roll(watch, trap))
             }
             _ => {
-                self.disk.arm(Trap::pick(phase, is_cut, &mut self.random));
+                self.disk.arm(Trap::pick(phase, is_cut, random));
                 Moment::Device
             }
         };
@@ -205,10 +218,10 @@ impl Fault for Power {
     }
 
     fn wait(&mut self, longest: Duration) -> Result<bool, CrashError> {
-        Ok(match std::mem::take(&mut self.moment) {
+        let has_come = match std::mem::take(&mut self.moment) {
             Moment::Any => {
                 thread::sleep(longest);
-                false
+                return Ok(false);
             }
             Moment::Device => self.disk.wait(longest),
             Moment::Roll(watch, trap) => {
@@ -219,7 +232,12 @@ impl Fault for Power {
                 }
                 has_rolled
             }
-        })
+        };
+        // A device that hangs before it is gone: what the broker says meanwhile must not need it.
+        if has_come && self.random.bool() {
+            thread::sleep(Duration::from_millis(self.random.u64(0..HANG_MS_MAX)));
+        }
+        Ok(has_come)
     }
 
     fn strike(&mut self, broker: Option<Broker>) -> Result<(), CrashError> {
@@ -227,7 +245,8 @@ impl Fault for Power {
         // Now and then only the broker dies: the next one finds what was written and never synced,
         // and may not build on it before it has.
         let planned = self.is_cut_planned.take();
-        self.is_cut = planned.unwrap_or_else(|| self.random.u8(0..4) > 0);
+        self.is_cut = planned.unwrap_or_else(|| self.random.u8(0..3) > 0);
+        self.was_killed = !self.is_cut && broker.is_some();
         if !self.is_cut {
             broker.into_iter().for_each(Broker::kill);
             return Ok(());

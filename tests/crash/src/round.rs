@@ -23,7 +23,7 @@ const RETENTION_CHECK: (&str, &str) = ("FALCON_STORAGE_RETENTION_CHECK_MS", "50m
 const SETTINGS: [(&str, &str); 5] = [
     RETENTION_CHECK,
     ("FALCON_LIMITS_BATCH_BYTES_MAX", "128KiB"),
-    ("FALCON_STORAGE_SEGMENT_BYTES", "1MiB"),
+    ("FALCON_STORAGE_SEGMENT_BYTES", "256KiB"),
     ("FALCON_STORAGE_FREE_FLOOR_BYTES", "8MiB"),
     ("FALCON_SHUTDOWN_GRACE_MS", "2s"),
 ];
@@ -112,6 +112,8 @@ pub struct RoundReport {
     pub faults_during_stop: u32,
     /// Those that came after an orderly stop.
     pub clean_stops: u32,
+    /// Those after which the data folder was looked through before the next start.
+    pub inspections: u32,
     /// The longest start.
     pub start_ms_max: u64,
     /// What the histories prove.
@@ -158,6 +160,7 @@ pub(crate) fn run(
         },
         program,
         fault,
+        was_at_event: false,
     };
     round.run(options, &runtime)?;
     runtime.shutdown_timeout(Duration::from_secs(5));
@@ -169,6 +172,8 @@ struct Round<'a, F> {
     report: RoundReport,
     program: Program,
     fault: &'a mut F,
+    /// Whether the last fault came with something that a broker did.
+    was_at_event: bool,
 }
 
 impl<F: Fault> Round<'_, F> {
@@ -198,15 +203,16 @@ impl<F: Fault> Round<'_, F> {
             self.break_it(broker, end)?;
             load.abandon_fresh();
             self.fault.revive()?;
-            match self.start_with_trouble()? {
-                Some(started) => broker = started,
-                // The clients wait for a broker that cannot come back: their histories have no end, and
-                // there is nothing to compare them with.
-                None => {
-                    self.note_complaints(&load);
-                    return Ok(());
-                }
+            if std::mem::take(&mut self.was_at_event) {
+                self.inspect()?;
             }
+            let Some(started) = self.start_with_trouble()? else {
+                // The clients wait for a broker that cannot come back: their histories have no end,
+                // and there is nothing to compare them with.
+                self.note_complaints(&load);
+                return Ok(());
+            };
+            broker = started;
         }
         load.finish();
         let end = self.pick_end();
@@ -272,14 +278,26 @@ impl<F: Fault> Round<'_, F> {
         self.start()
     }
 
-    fn wait(&mut self, longest: Duration) -> Result<(), CrashError> {
-        self.report.faults_at_events += u32::from(self.fault.wait(longest)?);
+    /// What a crash leaves may be torn at its end, and is damaged nowhere.
+    fn inspect(&mut self) -> Result<(), CrashError> {
+        self.report.inspections += 1;
+        if let Some(found) = self.program.inspect()? {
+            self.report
+                .complaints
+                .push(format!("after a fault, verify says: {found}"));
+        }
         Ok(())
     }
 
-    /// One broker in three waits before each sync.
+    fn wait(&mut self, longest: Duration) -> Result<(), CrashError> {
+        self.was_at_event = self.fault.wait(longest)?;
+        self.report.faults_at_events += u32::from(self.was_at_event);
+        Ok(())
+    }
+
+    /// Every second broker waits before each sync.
     fn pick_sync_delay(&mut self) {
-        let is_delayed = self.random.u8(0..3) == 0;
+        let is_delayed = self.random.bool();
         let delay_ms = self.random.u64(1..=SYNC_DELAY_MS_MAX);
         let delay_ms = if is_delayed { delay_ms } else { 0 };
         self.program.set(SYNC_DELAY, &delay_ms.to_string());

@@ -47,13 +47,16 @@ impl Trap {
     /// Somewhere in what a broker does in this phase.
     pub(super) fn pick(phase: Phase, is_cut: bool, random: &mut Rng) -> Self {
         let flushes = match phase {
-            // Right after a start the broker builds on what the one before it left.
-            Phase::Working if random.bool() => random.u32(0..4),
             Phase::Working => random.u32(0..60),
             Phase::Starting => random.u32(0..16),
             Phase::Stopping => random.u32(0..8),
         };
         Self::new(flushes, Edge::pick(random), is_cut)
+    }
+
+    /// A cut with the first flushes: right after a start, before the broker has synced much.
+    pub(super) fn pick_at_once(random: &mut Rng) -> Self {
+        Self::new(random.u32(0..3), Edge::BeforeFlush, true)
     }
 
     /// Near the start of a file that has just got its name: its name becomes durable, its first
