@@ -41,12 +41,13 @@ const DEVICE_BYTES: u64 = 1 << 30;
 /// Switches the broker's syncs off.
 const NO_SYNC: &str = "FALCON_TEST_UNSAFE_NO_SYNC";
 
-/// Longest wait for the journal to roll, and for what comes after that.
-const ROLL_WAIT: Duration = Duration::from_millis(800);
-const AFTER_ROLL_WAIT: Duration = Duration::from_millis(100);
+/// Longest wait for what a strike is tied to: a slow machine takes its time.
+const EVENT_WAIT: Duration = Duration::from_millis(1_500);
+/// The same while a broker starts or stops, which may be over without it.
+const EVENT_WAIT_SHORT: Duration = Duration::from_millis(400);
 
 /// Longest time that a broker lives on with a device that answers nothing.
-const HANG_MS_MAX: u64 = 120;
+const HANG_MS_MAX: u64 = 300;
 
 /// What the next strike waits for.
 #[derive(Debug, Default)]
@@ -54,8 +55,8 @@ enum Moment {
     /// Nothing: chance.
     #[default]
     Any,
-    /// The trap that the device has.
-    Device,
+    /// The trap that the device has, for so long.
+    Device(Duration),
     /// The journal's next file, then this trap.
     Roll(Watch, Trap),
 }
@@ -202,7 +203,7 @@ impl Fault for Power {
             // Whatever the broker before it had not synced, this one may not rely on.
             (Phase::Working, 1..=6) if was_killed => {
                 self.disk.arm(Trap::pick_at_once(random));
-                Moment::Device
+                Moment::Device(EVENT_WAIT)
             }
             (Phase::Working, 1..=4) => {
                 let trap = Trap::pick_after_roll(is_cut, random);
@@ -211,7 +212,10 @@ impl Fault for Power {
             }
             _ => {
                 self.disk.arm(Trap::pick(phase, is_cut, random));
-                Moment::Device
+                Moment::Device(match phase {
+                    Phase::Working => EVENT_WAIT,
+                    Phase::Starting | Phase::Stopping => EVENT_WAIT_SHORT,
+                })
             }
         };
         Ok(())
@@ -223,12 +227,12 @@ impl Fault for Power {
                 thread::sleep(longest);
                 return Ok(false);
             }
-            Moment::Device => self.disk.wait(longest),
+            Moment::Device(longest) => self.disk.wait(longest),
             Moment::Roll(watch, trap) => {
-                let has_rolled = watch.wait(ROLL_WAIT)?;
+                let has_rolled = watch.wait(EVENT_WAIT)?;
                 if has_rolled {
                     self.disk.arm(trap);
-                    self.disk.wait(AFTER_ROLL_WAIT);
+                    self.disk.wait(EVENT_WAIT_SHORT);
                 }
                 has_rolled
             }

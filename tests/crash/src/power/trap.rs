@@ -47,7 +47,7 @@ impl Trap {
     /// Somewhere in what a broker does in this phase.
     pub(super) fn pick(phase: Phase, is_cut: bool, random: &mut Rng) -> Self {
         let flushes = match phase {
-            Phase::Working => random.u32(0..60),
+            Phase::Working => random.u32(0..30),
             Phase::Starting => random.u32(0..16),
             Phase::Stopping => random.u32(0..8),
         };
