@@ -47,7 +47,7 @@ const EVENT_WAIT: Duration = Duration::from_millis(1_500);
 const EVENT_WAIT_SHORT: Duration = Duration::from_millis(400);
 
 /// Longest time that a broker lives on with a device that answers nothing.
-const HANG_MS_MAX: u64 = 300;
+const HANG_MS_MAX: u64 = 400;
 
 /// What the next strike waits for.
 #[derive(Debug, Default)]
@@ -127,6 +127,9 @@ struct Power {
     is_cut_planned: Option<bool>,
     /// Whether the last broker was killed without a cut, and may have left more than it synced.
     was_killed: bool,
+    /// How long the device answers nothing before it is gone. What the broker says meanwhile must not
+    /// need it, and clients have time to ask.
+    hang: Duration,
     moment: Moment,
     cuts: u32,
 }
@@ -164,6 +167,7 @@ impl Power {
             is_cut: false,
             is_cut_planned: None,
             was_killed: false,
+            hang: Duration::ZERO,
             moment: Moment::Any,
             cuts: 0,
         };
@@ -198,6 +202,13 @@ impl Fault for Power {
         let is_cut = was_killed || self.random.u8(0..3) > 0;
         self.is_cut_planned = Some(is_cut);
         let random = &mut self.random;
+        let is_hanging = was_killed || random.bool();
+        let hang_ms = if is_hanging {
+            random.u64(0..HANG_MS_MAX)
+        } else {
+            0
+        };
+        self.hang = Duration::from_millis(hang_ms);
         self.moment = match (phase, random.u8(0..8)) {
             (_, 0) => Moment::Any,
             // Whatever the broker before it had not synced, this one may not rely on.
@@ -237,9 +248,8 @@ impl Fault for Power {
                 has_rolled
             }
         };
-        // A device that hangs before it is gone: what the broker says meanwhile must not need it.
-        if has_come && self.random.bool() {
-            thread::sleep(Duration::from_millis(self.random.u64(0..HANG_MS_MAX)));
+        if has_come {
+            thread::sleep(self.hang);
         }
         Ok(has_come)
     }

@@ -56,7 +56,8 @@ impl Trap {
 
     /// A cut with the first flushes: right after a start, before the broker has synced much.
     pub(super) fn pick_at_once(random: &mut Rng) -> Self {
-        Self::new(random.u32(0..3), Edge::BeforeFlush, true)
+        let flushes = if random.bool() { 0 } else { random.u32(0..3) };
+        Self::new(flushes, Edge::BeforeFlush, true)
     }
 
     /// Near the start of a file that has just got its name: its name becomes durable, its first
