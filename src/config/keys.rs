@@ -122,7 +122,7 @@ keys! {
     (timeouts) producer_expiry_ms, millis(60 * SECOND, 365 * DAY),
         "An idempotent publisher that was silent for this long is forgotten.";
 
-    (storage) segment_bytes, bytes(MIB, 2 * GIB),
+    (storage) segment_bytes, bytes(256 * KIB, 2 * GIB),
         "Size of a journal segment; at least twice limits.batch_bytes_max.";
     (storage) cache_bytes, bytes(MIB, 64 * GIB),
         "Newest batches kept in memory for subscribers that keep up.";

@@ -12,11 +12,12 @@ use super::value::Raw;
 use super::{Config, ConfigError, KEYS, Key, Origin};
 
 /// Variables that start with `FALCON_` and are not settings of the broker.
-const OTHER_VARIABLES: [&str; 5] = [
+const OTHER_VARIABLES: [&str; 6] = [
     "FALCON_CONFIG",
     "FALCON_SERVER",
     "FALCON_FLIGHTS",
     "FALCON_LOG",
+    "FALCON_TEST_SYNC_DELAY_MS",
     "FALCON_TEST_UNSAFE_NO_SYNC",
 ];
 

@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use super::{Disk, DiskFile, DiskLock, IoError};
 
@@ -19,6 +20,21 @@ static IS_SYNCED: LazyLock<bool> = LazyLock::new(|| {
     }
     !is_off
 });
+
+/// Above zero only in tests of tests: what is written and not yet synced stays so for longer, and a
+/// rig that kills and cuts at that moment hits it more often.
+static SYNC_DELAY: LazyLock<Duration> = LazyLock::new(|| {
+    let value = std::env::var("FALCON_TEST_SYNC_DELAY_MS").unwrap_or_default();
+    Duration::from_millis(value.parse().unwrap_or_default())
+});
+
+/// Whether to sync, after the delay that tests ask for.
+fn is_synced() -> bool {
+    if !SYNC_DELAY.is_zero() {
+        std::thread::sleep(*SYNC_DELAY);
+    }
+    *IS_SYNCED
+}
 
 /// The file system of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
@@ -94,7 +110,7 @@ impl DiskFile for RealFile {
     }
 
     fn sync_data(&self) -> Result<(), IoError> {
-        if !*IS_SYNCED {
+        if !is_synced() {
             return Ok(());
         }
         self.file.sync_data().map_err(self.error("sync"))
@@ -167,7 +183,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<(), IoError> {
-        if !*IS_SYNCED {
+        if !is_synced() {
             return Ok(());
         }
         let folder = File::open(dir).map_err(at("open", dir))?;

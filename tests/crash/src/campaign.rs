@@ -75,12 +75,16 @@ pub struct Section {
     pub faults: u32,
     /// Those among them that took power away, not only the broker.
     pub power_cuts: u32,
+    /// Those that did not come at a random moment, but with something that a broker did.
+    pub faults_at_events: u32,
     /// Those that struck a broker that was starting.
     pub faults_during_start: u32,
     /// Those that struck a broker that was stopping.
     pub faults_during_stop: u32,
     /// Those after an orderly stop.
     pub clean_stops: u32,
+    /// Those after which the data folder was looked through before the next start.
+    pub inspections: u32,
     /// What was judged.
     pub counts: Counts,
     /// How often each promise was broken.
@@ -173,9 +177,11 @@ impl Campaign {
             rounds: 0,
             faults: 0,
             power_cuts: 0,
+            faults_at_events: 0,
             faults_during_start: 0,
             faults_during_stop: 0,
             clean_stops: 0,
+            inspections: 0,
             counts: Counts::default(),
             violations: BTreeMap::new(),
             said: Vec::new(),
@@ -191,9 +197,11 @@ impl Section {
         self.rounds += 1;
         self.faults += report.faults;
         self.power_cuts += report.power_cuts;
+        self.faults_at_events += report.faults_at_events;
         self.faults_during_start += report.faults_during_start;
         self.faults_during_stop += report.faults_during_stop;
         self.clean_stops += report.clean_stops;
+        self.inspections += report.inspections;
         self.counts.add(&report.verdict.counts);
         for (violation, count) in &report.verdict.violations {
             *self.violations.entry(*violation).or_default() += count;
@@ -217,8 +225,14 @@ impl Section {
         };
         let reason = self.reason.as_deref().unwrap_or_default();
         format!(
-            "{} {:?}: seed {}, {} faults ({} power cuts), {acked} acked, {stored} stored, {found} ({} s) {reason}",
-            self.name, self.status, self.seed, self.faults, self.power_cuts, self.seconds
+            "{} {:?}: seed {}, {} faults ({} power cuts, {} at events), {acked} acked, {stored} stored, {found} ({} s) {reason}",
+            self.name,
+            self.status,
+            self.seed,
+            self.faults,
+            self.power_cuts,
+            self.faults_at_events,
+            self.seconds
         )
     }
 }

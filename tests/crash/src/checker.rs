@@ -8,7 +8,8 @@
 //! 3. everything else against those places.
 //!
 //! Memory is 6 bytes for each value published (a place: offset and partition), 600 MB for 10^8; no
-//! entry is kept. Commits and fetches of offsets, of which there are few, are kept and sorted.
+//! entry is kept. Commits and fetches of offsets, of which there are few, are kept and sorted. Of
+//! short-lived topics the records of those that exist are kept.
 //!
 //! LIMIT: offsets below 2^32 - 1, partitions and publishers by number as the history holds them.
 
@@ -16,6 +17,9 @@ mod offsets;
 mod places;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod topic_tests;
+mod topics;
 mod verdict;
 
 use std::collections::HashMap;
@@ -26,6 +30,7 @@ use crate::error::CrashError;
 use crate::history::{Entry, History, Op, Outcome};
 use offsets::OffsetRules;
 use places::{Place, Places};
+use topics::TopicRules;
 
 /// Judges a history.
 ///
@@ -77,6 +82,7 @@ struct Judge {
     /// Next offset due, of each subscriber and partition.
     due: HashMap<(u32, u16), u64>,
     offsets: OffsetRules,
+    topics: TopicRules,
     verdict: Verdict,
     beyond_limit: Option<u64>,
 }
@@ -106,6 +112,20 @@ impl Judge {
             (Op::FinalRead, _) => counts.stored += 1,
             (Op::Commit, _) => counts.commits += 1,
             (Op::Fetch, _) => counts.fetches += 1,
+            (Op::CreateTopic, Outcome::Ok) => counts.topics_created += 1,
+            (Op::DeleteTopic, Outcome::Ok) => counts.topics_deleted += 1,
+            (Op::CreateTopic | Op::AlterTopic | Op::DeleteTopic, Outcome::Unknown) => {
+                counts.topics_unknown += 1;
+            }
+            (Op::TopicPublish, outcome) => {
+                self.topics.announce(entry);
+                counts.topic_acked += u64::from(outcome == Outcome::Ok);
+            }
+            (Op::TopicRead, _) => counts.topic_read += 1,
+            (
+                Op::CreateTopic | Op::AlterTopic | Op::DeleteTopic | Op::SeeTopic | Op::TopicEnd,
+                _,
+            ) => {}
         }
     }
 
@@ -169,6 +189,12 @@ impl Judge {
             }
             (Op::Read, _) => self.compare_read(entry),
             (Op::Commit | Op::Fetch, _) => self.offsets.note(entry),
+            (Op::CreateTopic | Op::AlterTopic | Op::DeleteTopic | Op::SeeTopic, _) => {
+                self.topics.change(entry, &mut self.verdict);
+            }
+            (Op::TopicPublish | Op::TopicRead | Op::TopicEnd, _) => {
+                self.topics.record(entry, &mut self.verdict);
+            }
             (Op::Publish, Outcome::Unknown) | (Op::FinalRead, _) => {}
         }
     }

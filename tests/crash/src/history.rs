@@ -8,8 +8,11 @@
 //! entry:   0  u8 operation        8  u32 publisher     24  u64 invoked, ns
 //!          1  u8 outcome         12  u32 sequence      32  u64 completed, ns
 //!          2  u16 partition      16  u64 offset
-//!          4  u32 actor: the subscriber, or the group
+//!          4  u32 actor: the subscriber, the group, or the topic's name by number
 //! ```
+//!
+//! Operations on short-lived topics, and on topics themselves, name the topic by the number of its name.
+//! Names have one owner each, so their entries are in the order in which things happened.
 #![expect(
     clippy::disallowed_methods,
     reason = "histories are files of the test, outside the broker and its io door"
@@ -29,6 +32,9 @@ pub const ENTRY_BYTES: usize = 40;
 /// Stands for "no offset": a publish that was not acknowledged, a group that has none stored.
 pub const NO_OFFSET: u64 = u64::MAX;
 
+/// Stands for the number of a topic that is not there, or not known.
+pub const NO_TOPIC: u32 = u32::MAX;
+
 /// What a client did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
@@ -42,6 +48,20 @@ pub enum Op {
     Commit,
     /// Asked for the stored offset.
     Fetch,
+    /// Created a topic: its number in `value.publisher`, its partitions, its setting in `offset`.
+    CreateTopic,
+    /// Changed a topic's setting to `offset`.
+    AlterTopic,
+    /// Deleted a topic.
+    DeleteTopic,
+    /// Looked for a topic; found what the fields of its creation say, or [`NO_TOPIC`].
+    SeeTopic,
+    /// Published a value to a short-lived topic.
+    TopicPublish,
+    /// Was given a record in a read of a whole short-lived topic.
+    TopicRead,
+    /// Such a read of a partition is over, at `offset`; of unknown outcome: was given up.
+    TopicEnd,
 }
 
 /// How it ended for the client.
@@ -79,9 +99,9 @@ pub struct Entry {
     pub op: Op,
     /// How that ended.
     pub outcome: Outcome,
-    /// Where; meaningless for a publish that was not acknowledged.
+    /// Where; meaningless for a publish that was not acknowledged. Of a topic: how many it has.
     pub partition: u16,
-    /// The subscriber, or the group of a commit or fetch; 0 for a publish.
+    /// The subscriber, the group of a commit or fetch, the name of a topic; 0 for a publish.
     pub actor: u32,
     /// The value published or read.
     pub value: ValueId,
@@ -154,6 +174,13 @@ const fn op_byte(op: Op) -> u8 {
         Op::FinalRead => 3,
         Op::Commit => 4,
         Op::Fetch => 5,
+        Op::CreateTopic => 6,
+        Op::AlterTopic => 7,
+        Op::DeleteTopic => 8,
+        Op::SeeTopic => 9,
+        Op::TopicPublish => 10,
+        Op::TopicRead => 11,
+        Op::TopicEnd => 12,
     }
 }
 
@@ -164,6 +191,13 @@ const fn op_of(byte: u8) -> Option<Op> {
         3 => Some(Op::FinalRead),
         4 => Some(Op::Commit),
         5 => Some(Op::Fetch),
+        6 => Some(Op::CreateTopic),
+        7 => Some(Op::AlterTopic),
+        8 => Some(Op::DeleteTopic),
+        9 => Some(Op::SeeTopic),
+        10 => Some(Op::TopicPublish),
+        11 => Some(Op::TopicRead),
+        12 => Some(Op::TopicEnd),
         _ => None,
     }
 }
@@ -292,10 +326,13 @@ mod tests {
     fn a_history_reads_back_as_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("h");
-        let ops = [Op::Publish, Op::Read, Op::FinalRead, Op::Commit, Op::Fetch];
+        let ops: Vec<Op> = (0..=u8::MAX).filter_map(op_of).collect();
+        assert_eq!(ops.len(), 12);
         let outcomes = [Outcome::Ok, Outcome::Failed, Outcome::Unknown];
-        let all = ops.map(|op| outcomes.map(|outcome| entry(op, outcome)));
-        let all: Vec<Entry> = all.into_iter().flatten().collect();
+        let all = ops
+            .into_iter()
+            .map(|op| outcomes.map(|outcome| entry(op, outcome)));
+        let all: Vec<Entry> = all.flatten().collect();
         let mut writer = HistoryWriter::create(&path).unwrap();
         for entry in &all {
             writer.push(entry).unwrap();

@@ -1,4 +1,4 @@
-//! SIGKILL at random moments under load.
+//! SIGKILL under load, at random moments and when the journal rolls.
 //!
 //! A killed process leaves its writes to the kernel, which loses none of them; so this tests order
 //! and recovery, not syncing: nothing acknowledged too early, whole groups nobody was told about,
@@ -12,19 +12,29 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use fastrand::Rng;
 
 use crate::error::CrashError;
 use crate::process::Broker;
-use crate::round::{self, Fault, RoundOptions, RoundReport};
+use crate::round::{self, Fault, Phase, RoundOptions, RoundReport};
+use crate::watch::Watch;
 
 /// How much of the journal's end the control removes.
 const CONTROL_BYTES: u64 = 64 << 10;
+
+/// How long after a roll a kill that is tied to it comes at the latest.
+const AFTER_ROLL_US_MAX: u64 = 5_000;
 
 /// Runs a round of kills; as a control, acknowledged records are made to vanish.
 pub fn run(options: &RoundOptions, is_control: bool) -> Result<RoundReport, CrashError> {
     let mut fault = Kill {
         data_dir: options.folder.join("data"),
         is_control,
+        random: Rng::with_seed(options.seed),
+        rolls: None,
     };
     round::run(options, &mut fault)
 }
@@ -32,6 +42,9 @@ pub fn run(options: &RoundOptions, is_control: bool) -> Result<RoundReport, Cras
 struct Kill {
     data_dir: PathBuf,
     is_control: bool,
+    random: Rng,
+    /// What the next strike waits for.
+    rolls: Option<Watch>,
 }
 
 impl Fault for Kill {
@@ -41,6 +54,27 @@ impl Fault for Kill {
 
     fn settle(&mut self) -> Result<(), CrashError> {
         Ok(())
+    }
+
+    /// One kill in three comes when the journal goes on in a new file, or just after.
+    fn arm(&mut self, _: Phase) -> Result<(), CrashError> {
+        let is_tied = self.random.u8(0..3) == 0;
+        let journal = self.data_dir.join("journal");
+        self.rolls = if is_tied { Watch::on(&journal)? } else { None };
+        Ok(())
+    }
+
+    fn wait(&mut self, longest: Duration) -> Result<bool, CrashError> {
+        let Some(rolls) = self.rolls.take() else {
+            thread::sleep(longest);
+            return Ok(false);
+        };
+        let has_rolled = rolls.wait(longest)?;
+        if has_rolled {
+            let later_us = self.random.u64(0..AFTER_ROLL_US_MAX);
+            thread::sleep(Duration::from_micros(later_us));
+        }
+        Ok(has_rolled)
     }
 
     fn strike(&mut self, broker: Option<Broker>) -> Result<(), CrashError> {

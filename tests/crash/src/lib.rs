@@ -26,3 +26,4 @@ pub mod round;
 pub mod scale;
 mod soak;
 pub mod trial;
+mod watch;

@@ -1,4 +1,4 @@
-//! Clients under way while brokers come and go: publishers, subscribers, groups.
+//! Clients under way while brokers come and go: publishers, subscribers, groups, owners of topics.
 //!
 //! Owns their tasks and what they write down. Half of them last for the whole run and reconnect by
 //! themselves; the others are given up with each fault and begin anew. Promises: when
@@ -11,19 +11,22 @@ mod groups;
 mod notes;
 mod publishers;
 mod subscribers;
+mod topics;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use falcon_client::{Client, Offset, Reset, Start, SubscriptionBuilder, TopicOptions};
+use fastrand::Rng;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::CrashError;
+use crate::history::{NO_OFFSET, Op, now_ns};
 use notes::Notes;
 use publishers::Plan;
 
@@ -47,6 +50,21 @@ struct Shared {
     complaints: Mutex<Vec<String>>,
 }
 
+/// What clients work on.
+#[derive(Debug)]
+pub(crate) struct LoadOptions {
+    /// Where the broker is.
+    pub(crate) address: String,
+    /// For the histories.
+    pub(crate) folder: PathBuf,
+    /// Of the lasting topic.
+    pub(crate) partitions: u16,
+    /// What a partition of the lasting topic keeps.
+    pub(crate) retention_bytes: Option<u64>,
+    /// Decides what becomes of short-lived topics.
+    pub(crate) seed: u64,
+}
+
 /// Clients at work.
 #[derive(Debug)]
 pub(crate) struct Load {
@@ -54,6 +72,7 @@ pub(crate) struct Load {
     runtime: Handle,
     lasting: Group,
     fresh: Group,
+    random: Rng,
 }
 
 #[derive(Debug, Default)]
@@ -72,18 +91,13 @@ impl Group {
 }
 
 impl Load {
-    /// Creates the topic; nothing runs yet.
-    pub(crate) fn new(
-        runtime: Handle,
-        address: String,
-        folder: PathBuf,
-        (partitions, retention_bytes): (u16, Option<u64>),
-    ) -> Result<Self, CrashError> {
+    /// Creates the lasting topic; nothing runs yet.
+    pub(crate) fn new(runtime: Handle, options: LoadOptions) -> Result<Self, CrashError> {
         let shared = Shared {
-            address,
-            partitions,
-            retention_bytes,
-            folder,
+            address: options.address,
+            partitions: options.partitions,
+            retention_bytes: options.retention_bytes,
+            folder: options.folder,
             publishers: AtomicU32::new(0),
             actors: AtomicU32::new(0),
             files: Mutex::default(),
@@ -95,15 +109,20 @@ impl Load {
             runtime,
             lasting: Group::default(),
             fresh: Group::default(),
+            random: Rng::with_seed(options.seed),
         })
     }
 
     /// Starts the clients that last.
-    pub(crate) fn start_lasting(&self) -> Result<(), CrashError> {
+    pub(crate) fn start_lasting(&mut self) -> Result<(), CrashError> {
         for in_flight in [1, 16, 128] {
             self.publish(&self.lasting, Plan::lasting(in_flight))?;
         }
         self.subscribe(&self.lasting, Start::Earliest)?;
+        let seed = self.random.u64(..);
+        for name in 2..=topics::NAMES {
+            self.own(&self.lasting, name, seed)?;
+        }
         self.consume(&self.lasting, 0)
     }
 
@@ -114,6 +133,8 @@ impl Load {
             self.publish(&self.fresh, Plan::fresh(in_flight, name))?;
         }
         self.subscribe(&self.fresh, Start::Last(TAIL_RECORDS))?;
+        let seed = self.random.u64(..);
+        self.own(&self.fresh, 1, seed)?;
         self.consume(&self.fresh, 1)
     }
 
@@ -171,6 +192,18 @@ impl Load {
         Ok(())
     }
 
+    /// Owns the name of a short-lived topic; the owner before must have ended.
+    fn own(&self, group: &Group, name: u32, seed: u64) -> Result<(), CrashError> {
+        let notes = Notes::create(&self.shared, "topics")?;
+        let (shared, stop) = (Arc::clone(&self.shared), group.stop.clone());
+        let task = async move {
+            let ended = topics::run(&shared, (name, seed ^ u64::from(name)), notes, stop).await;
+            shared.note_end("topic owner", ended);
+        };
+        group.tasks.spawn_on(task, &self.runtime);
+        Ok(())
+    }
+
     fn consume(&self, group: &Group, number: u32) -> Result<(), CrashError> {
         let notes = Notes::create(&self.shared, "group")?;
         let (shared, stop) = (Arc::clone(&self.shared), group.stop.clone());
@@ -193,8 +226,20 @@ impl Shared {
         if let Some(bytes) = self.retention_bytes {
             options = options.retention_bytes(bytes);
         }
+        let mut notes = Notes::create(self, "topics")?;
+        let mut entry = topics::entry(Op::CreateTopic, topics::LASTING);
         let created = client.create_topic(TOPIC, options).await;
-        created.map(drop).map_err(failed)
+        entry.value.publisher = created.map_err(failed)?.0;
+        entry.partition = self.partitions;
+        entry.offset = self.retention_bytes.unwrap_or(NO_OFFSET);
+        entry.completed_ns = now_ns();
+        notes.push(&entry)?;
+        notes.finish()
+    }
+
+    /// A number that no publisher has had.
+    fn next_publisher(&self) -> u32 {
+        self.publishers.fetch_add(1, Ordering::Relaxed)
     }
 
     fn complain(&self, complaint: String) {

@@ -9,7 +9,7 @@ pub(crate) fn encode(value: ValueId) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(seed(value));
     let filler = match random.u8(..) {
         0..=199 => random.usize(0..200),
-        200..=253 => random.usize(0..3_000),
+        200..=253 => random.usize(0..12_000),
         254.. => random.usize(0..60_000),
     };
     let mut bytes = Vec::with_capacity(HEADER_BYTES + filler);

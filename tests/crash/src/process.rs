@@ -40,8 +40,31 @@ impl Program {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Sets a variable of brokers started from now on.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
     pub(crate) fn address(&self) -> String {
         format!("falcon://127.0.0.1:{}", self.port)
+    }
+
+    /// Lets the broker's own inspection look at the data folder, which no broker uses; answers what it
+    /// found wrong, in its words.
+    pub(crate) fn inspect(&self) -> Result<Option<String>, CrashError> {
+        let output = Command::new(&self.path)
+            .arg("verify")
+            .arg("--data-dir")
+            .arg(&self.data_dir)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(CrashError::io("start", &self.path))?;
+        if output.status.success() {
+            return Ok(None);
+        }
+        let said = [output.stdout, output.stderr].concat();
+        Ok(Some(String::from_utf8_lossy(&said).into_owned()))
     }
 
     /// Starts it, and does not wait.

@@ -85,8 +85,7 @@ fn a_good_history_passes_and_is_counted() {
         unknown: 1,
         stored: 2,
         read: 2,
-        commits: 0,
-        fetches: 0,
+        ..Counts::default()
     };
     assert_eq!(counts, expected);
 }

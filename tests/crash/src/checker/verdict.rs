@@ -30,6 +30,16 @@ pub enum Violation {
     ReadBeforeDurable,
     /// A committed offset went back.
     CommitRegression,
+    /// A topic that was created is not there.
+    TopicLost,
+    /// A topic is there that was deleted, or that nobody created.
+    TopicReturned,
+    /// A topic has a number that another one had.
+    TopicNumberReused,
+    /// A topic holds a record of another one, or of an older one of its name.
+    TopicMixed,
+    /// A topic has other partitions or settings than were acknowledged.
+    TopicSettings,
 }
 
 /// What was judged.
@@ -50,6 +60,16 @@ pub struct Counts {
     pub commits: u64,
     /// Offsets asked for.
     pub fetches: u64,
+    /// Topics created.
+    pub topics_created: u64,
+    /// Topics deleted.
+    pub topics_deleted: u64,
+    /// Creations, changes and deletions of topics of unknown outcome.
+    pub topics_unknown: u64,
+    /// Publishes to short-lived topics acknowledged.
+    pub topic_acked: u64,
+    /// Records read from short-lived topics.
+    pub topic_read: u64,
 }
 
 impl Counts {
@@ -62,6 +82,11 @@ impl Counts {
         self.read += other.read;
         self.commits += other.commits;
         self.fetches += other.fetches;
+        self.topics_created += other.topics_created;
+        self.topics_deleted += other.topics_deleted;
+        self.topics_unknown += other.topics_unknown;
+        self.topic_acked += other.topic_acked;
+        self.topic_read += other.topic_read;
     }
 }
 
@@ -113,6 +138,11 @@ impl fmt::Display for Violation {
             Self::Gap => "gap",
             Self::ReadBeforeDurable => "read before durable",
             Self::CommitRegression => "committed offset went back",
+            Self::TopicLost => "topic lost",
+            Self::TopicReturned => "topic came back",
+            Self::TopicNumberReused => "topic number used again",
+            Self::TopicMixed => "record of another topic",
+            Self::TopicSettings => "topic settings",
         })
     }
 }

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::groups::{GROUPS, fetch, offsets_of};
 use super::notes::Notes;
-use super::{Shared, TOPIC, subscribe};
+use super::{Shared, TOPIC, subscribe, topics};
 use crate::error::CrashError;
-use crate::history::Op;
+use crate::history::{NO_TOPIC, Op, now_ns};
 
 /// Longest time between two records.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -62,6 +62,25 @@ async fn read(
             Ok(Some(Err(error))) => return Ok(Err(error.into())),
             Ok(None) => return Ok(Err("the stream ended".into())),
             Err(_) => return Ok(Err(format!("it waits for the ends of {left:?}").into())),
+        }
+    }
+    let begun = now_ns();
+    let listed = match client.list_topics().await {
+        Ok(listed) => listed,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    if listed.len() > topics::NAMES as usize + 1 {
+        return Ok(Err(format!("topics nobody created: {listed:?}").into()));
+    }
+    for name in topics::LASTING..=topics::NAMES {
+        let seen = topics::seen(&listed, name, begun);
+        notes.push(&seen)?;
+        if name == topics::LASTING || seen.value.publisher == NO_TOPIC {
+            continue;
+        }
+        let read = topics::read_all(shared, client, name, notes);
+        if !timeout(PATIENCE, read).await.unwrap_or(Ok(false))? {
+            return Ok(Err(format!("topic {name} cannot be read").into()));
         }
     }
     for group in 0..GROUPS {

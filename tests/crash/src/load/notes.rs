@@ -36,18 +36,23 @@ impl Notes {
 
     /// A record was delivered.
     pub(super) fn read(&mut self, op: Op, record: &Delivered) -> Result<(), CrashError> {
-        let value = record.value.as_deref().and_then(payload::decode);
         let now = now_ns();
         self.push(&Entry {
             op,
             outcome: Outcome::Ok,
             partition: number(record.partition.0),
             actor: self.actor,
-            value: value.unwrap_or(ValueId::FOREIGN),
+            value: Self::value_of(record),
             offset: record.offset.get(),
             invoked_ns: now,
             completed_ns: now,
         })
+    }
+
+    /// Which value a record carries.
+    pub(super) fn value_of(record: &Delivered) -> ValueId {
+        let value = record.value.as_deref().and_then(payload::decode);
+        value.unwrap_or(ValueId::FOREIGN)
     }
 
     pub(super) fn finish(self) -> Result<(), CrashError> {

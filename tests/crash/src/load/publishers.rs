@@ -1,7 +1,6 @@
 //! Publishers: idempotent, several records in flight.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use falcon_client::{Client, Compression, PublishError, Publisher, Receipt, Record, Ticket};
@@ -62,7 +61,7 @@ pub(super) async fn run(
 ) -> Result<(), CrashError> {
     while let Some(client) = shared.connect(&stop).await {
         // A publisher that had to end is followed by another one, with an order of its own.
-        let number = shared.publishers.fetch_add(1, Ordering::Relaxed);
+        let number = shared.next_publisher();
         let client = &client;
         let attempt = || async move { build(client, plan, number).await.ok() };
         let publisher = retry(&stop, attempt).await;
@@ -106,11 +105,12 @@ async fn publish(
             publisher: number,
             sequence,
         };
-        let key = format!("{number}-{}", sequence % KEYS);
-        let record = Record::new(payload::encode(value)).key(key);
         let invoked_ns = now_ns();
         // CANCEL SAFETY: a `send` that is dropped has not published.
-        match stop.run_until_cancelled(publisher.send(record)).await {
+        match stop
+            .run_until_cancelled(publisher.send(record(value)))
+            .await
+        {
             None => break,
             Some(Ok(ticket)) => in_flight.push_back(InFlight {
                 value,
@@ -118,8 +118,9 @@ async fn publish(
                 ticket,
             }),
             Some(Err(error)) => {
-                notes.push(&refused(value, invoked_ns, Some(&error)))?;
-                if !error.is_retryable() {
+                let is_over = !error.is_retryable();
+                notes.push(&ended(value, invoked_ns, Some(&Err(error))))?;
+                if is_over {
                     break;
                 }
             }
@@ -129,7 +130,9 @@ async fn publish(
         {
             let waited = stop.run_until_cancelled(&mut oldest.ticket).await;
             match waited {
-                Some(result) => notes.push(&ended(&oldest, &result))?,
+                Some(result) => {
+                    notes.push(&ended(oldest.value, oldest.invoked_ns, Some(&result)))?;
+                }
                 None => in_flight.push_front(oldest),
             }
         }
@@ -143,43 +146,43 @@ async fn publish(
         Duration::ZERO
     };
     for mut sent in in_flight {
-        let entry = match timeout(patience, &mut sent.ticket).await {
-            Ok(result) => ended(&sent, &result),
-            Err(_) => refused(sent.value, sent.invoked_ns, None),
-        };
-        notes.push(&entry)?;
+        let result = timeout(patience, &mut sent.ticket).await.ok();
+        notes.push(&ended(sent.value, sent.invoked_ns, result.as_ref()))?;
     }
     Ok(())
 }
 
-fn ended(sent: &InFlight, result: &Result<Receipt, PublishError>) -> Entry {
-    match result {
-        Ok(receipt) => Entry {
-            outcome: Outcome::Ok,
-            partition: number(receipt.partition.0),
-            offset: receipt.offset.get(),
-            ..refused(sent.value, sent.invoked_ns, None)
-        },
-        Err(error) => refused(sent.value, sent.invoked_ns, Some(error)),
-    }
+/// The record that carries a value.
+pub(super) fn record(value: ValueId) -> Record {
+    let key = format!("{}-{}", value.publisher, value.sequence % KEYS);
+    Record::new(payload::encode(value)).key(key)
 }
 
-/// Without an error nothing is known.
-fn refused(value: ValueId, invoked_ns: u64, error: Option<&PublishError>) -> Entry {
-    let is_uncertain = error.is_none_or(PublishError::may_have_happened);
-    let outcome = if is_uncertain {
-        Outcome::Unknown
-    } else {
-        Outcome::Failed
+/// Writes the end of a publish into its entry; without a result nothing is known.
+pub(super) fn settle(entry: &mut Entry, result: Option<&Result<Receipt, PublishError>>) {
+    entry.completed_ns = now_ns();
+    entry.outcome = match result {
+        Some(Ok(receipt)) => {
+            entry.partition = number(receipt.partition.0);
+            entry.offset = receipt.offset.get();
+            Outcome::Ok
+        }
+        Some(Err(error)) if !error.may_have_happened() => Outcome::Failed,
+        Some(Err(_)) | None => Outcome::Unknown,
     };
-    Entry {
+}
+
+fn ended(value: ValueId, invoked_ns: u64, result: Option<&Result<Receipt, PublishError>>) -> Entry {
+    let mut entry = Entry {
         op: Op::Publish,
-        outcome,
+        outcome: Outcome::Unknown,
         partition: 0,
         actor: 0,
         value,
         offset: NO_OFFSET,
         invoked_ns,
-        completed_ns: now_ns(),
-    }
+        completed_ns: 0,
+    };
+    settle(&mut entry, result);
+    entry
 }

@@ -1,13 +1,13 @@
 //! The device as a file of a FUSE file system, with a switch for its power.
 //!
-//! Promises: once [`Disk::cut`] returned, no write reaches the device and no flush succeeds. Requests
-//! that come then are held until [`Disk::release`], so that a broker which waits for one can be killed
+//! Promises: once [`Disk::cut`] returned, or a trap has sprung that cuts, no write reaches the device and
+//! no flush succeeds. Requests that come then are held until [`Disk::release`], so that a broker which waits for one can be killed
 //! before it hears anything, as by a machine that stops; later ones fail at once.
 
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use fastrand::Rng;
@@ -18,6 +18,7 @@ use fuser::{
 };
 
 use super::device::{Device, Loss};
+use super::trap::{Sprung, Trap};
 
 /// Name of the one file.
 pub(super) const FILE: &str = "device";
@@ -25,14 +26,22 @@ const FILE_INODE: INodeNo = INodeNo(2);
 
 /// The mounted disk; unmounted when dropped.
 pub(super) struct Disk {
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
     _session: BackgroundSession,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told when a trap springs.
+    sprung: Condvar,
 }
 
 #[derive(Debug)]
 struct State {
     device: Device,
     power: Power,
+    trap: Option<Trap>,
 }
 
 #[derive(Debug)]
@@ -54,26 +63,49 @@ impl Disk {
         let state = State {
             device,
             power: Power::On,
+            trap: None,
         };
-        let state = Arc::new(Mutex::new(state));
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            sprung: Condvar::new(),
+        });
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("falcon-crash".into())];
         let files = Files {
-            state: Arc::clone(&state),
+            shared: Arc::clone(&shared),
         };
         Ok(Self {
             _session: fuser::spawn_mount(files, at, &config)?,
-            state,
+            shared,
         })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        locked(&self.state)
+        self.shared.state()
     }
 
-    /// Power goes.
+    /// Sets a trap.
+    pub(super) fn arm(&self, trap: Trap) {
+        self.state().trap = Some(trap);
+    }
+
+    /// Takes a trap away that has not sprung.
+    pub(super) fn disarm(&self) {
+        self.state().trap = None;
+    }
+
+    /// Waits until the trap has sprung; answers whether it did so in time.
+    pub(super) fn wait(&self, longest: Duration) -> bool {
+        let state = self.state();
+        let sprung = &self.shared.sprung;
+        let waited = sprung.wait_timeout_while(state, longest, |state| state.trap.is_some());
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.trap.is_none()
+    }
+
+    /// Power goes, unless it is gone.
     pub(super) fn cut(&self) {
-        self.state().power = Power::Cut(Vec::new());
+        self.state().cut();
     }
 
     /// Lets those who wait know.
@@ -103,6 +135,12 @@ impl Held {
 }
 
 impl State {
+    fn cut(&mut self) {
+        if matches!(self.power, Power::On) {
+            self.power = Power::Cut(Vec::new());
+        }
+    }
+
     /// Holds or fails a request unless power is on.
     fn refuse(&mut self, held: Held) {
         match &mut self.power {
@@ -112,12 +150,22 @@ impl State {
     }
 }
 
-fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The trap springs.
+    fn spring(&self, state: &mut State) {
+        if state.trap.take().is_some_and(|trap| trap.is_cut) {
+            state.cut();
+        }
+        self.sprung.notify_all();
+    }
 }
 
 struct Files {
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
 }
 
 impl Files {
@@ -126,7 +174,7 @@ impl Files {
             INodeNo::ROOT => (FileType::Directory, 0),
             FILE_INODE => (
                 FileType::RegularFile,
-                locked(&self.state).device.len_bytes(),
+                self.shared.state().device.len_bytes(),
             ),
             _ => return None,
         };
@@ -182,7 +230,7 @@ impl Filesystem for Files {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let state = locked(&self.state);
+        let state = self.shared.state();
         let left = state.device.len_bytes().saturating_sub(position);
         let bytes = usize::try_from(left.min(bytes.into())).unwrap_or_default();
         let mut buffer = vec![0; bytes];
@@ -204,13 +252,16 @@ impl Filesystem for Files {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let mut state = locked(&self.state);
+        let mut state = self.shared.state();
         if !matches!(state.power, Power::On) {
             return state.refuse(Held::Write(reply));
         }
         match state.device.write(position, bytes) {
             Ok(()) => reply.written(u32::try_from(bytes.len()).unwrap_or_default()),
             Err(_) => reply.error(Errno::EIO),
+        }
+        if state.trap.as_mut().is_some_and(Trap::at_write) {
+            self.shared.spring(&mut state);
         }
     }
 
@@ -221,11 +272,25 @@ impl Filesystem for Files {
 
     /// What a flush of the loop device becomes.
     fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        let mut state = locked(&self.state);
+        let mut state = self.shared.state();
         if !matches!(state.power, Power::On) {
             return state.refuse(Held::Flush(reply));
         }
-        match state.device.flush() {
+        let sprung = state.trap.as_mut().and_then(Trap::at_flush);
+        if sprung == Some(Sprung::Before) {
+            self.shared.spring(&mut state);
+            if !matches!(state.power, Power::On) {
+                return state.refuse(Held::Flush(reply));
+            }
+        }
+        let flushed = state.device.flush();
+        if let Some(Sprung::After { is_told }) = sprung {
+            self.shared.spring(&mut state);
+            if !is_told && !matches!(state.power, Power::On) {
+                return state.refuse(Held::Flush(reply));
+            }
+        }
+        match flushed {
             Ok(()) => reply.ok(),
             Err(_) => reply.error(Errno::EIO),
         }
