@@ -10,6 +10,7 @@
 pub mod campaign;
 pub mod checker;
 pub mod error;
+mod fuzz;
 pub mod history;
 pub mod kill;
 mod load;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::campaign::{Status, describe, fresh_folder};
 use crate::error::CrashError;
+use crate::fuzz;
 use crate::history::now_ns;
 use crate::own_tests;
 
@@ -36,6 +37,34 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "bit-flips",
         run: own_tests::bit_flips,
+    },
+    Kind {
+        name: "fuzz-frames",
+        run: fuzz::frames,
+    },
+    Kind {
+        name: "fuzz-messages",
+        run: fuzz::messages,
+    },
+    Kind {
+        name: "fuzz-batches",
+        run: fuzz::batches,
+    },
+    Kind {
+        name: "fuzz-journal",
+        run: fuzz::journal,
+    },
+    Kind {
+        name: "fuzz-footers",
+        run: fuzz::footers,
+    },
+    Kind {
+        name: "fuzz-index",
+        run: fuzz::index,
+    },
+    Kind {
+        name: "fuzz-rows",
+        run: fuzz::rows,
     },
 ];
 
