@@ -58,7 +58,15 @@ impl<T: Debug + PartialEq> Decoder for RoundTrip<T> {
     }
 
     fn valid(&self, random: &mut Rng, to: &mut Vec<u8>) {
-        (self.encode)(&(self.make)(random), to);
+        let (value, from) = ((self.make)(random), to.len());
+        (self.encode)(&value, to);
+        let back = (self.decode)(to.get(from..).unwrap_or_default());
+        assert_eq!(
+            back.as_ref(),
+            Ok(&value),
+            "{}: not as it was made",
+            self.name
+        );
     }
 
     fn seal(&self, bytes: &mut Vec<u8>, random: &mut Rng) {
