@@ -58,15 +58,16 @@ pub enum MessageError {
     },
 }
 
-const fn config() -> impl bincode::config::Config {
+const fn config<const BYTES_MAX: usize>() -> impl bincode::config::Config {
     bincode::config::standard()
         .with_fixed_int_encoding()
-        .with_limit::<CONTROL_BYTES_MAX>()
+        .with_limit::<BYTES_MAX>()
 }
 
 /// Encodes a control message.
 pub fn encode<T: Serialize>(message: &T) -> Result<Bytes, MessageError> {
-    let bytes = bincode::serde::encode_to_vec(message, config()).map_err(MessageError::Encode)?;
+    let bytes = bincode::serde::encode_to_vec(message, config::<CONTROL_BYTES_MAX>())
+        .map_err(MessageError::Encode)?;
     if bytes.len() > CONTROL_BYTES_MAX {
         return Err(MessageError::TooLarge { bytes: bytes.len() });
     }
@@ -75,13 +76,26 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Bytes, MessageError> {
 
 /// Decodes a control message, which must fill `bytes` exactly.
 ///
-/// Allocates at most in proportion to `bytes`, whatever the counts in them claim.
+/// Whatever the counts in them claim, a text reserves at most sixteen times the length of `bytes`
+/// (or 256 bytes), and a list at most 1 MiB before its elements are there.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MessageError> {
-    if bytes.len() > CONTROL_BYTES_MAX {
-        return Err(MessageError::TooLarge { bytes: bytes.len() });
+    // bincode reserves a text's length before it looks for the text, up to a limit that must be a
+    // constant: the smallest that suffices.
+    match bytes.len() {
+        0..=256 => decode_within::<T, 256>(bytes),
+        257..=4096 => decode_within::<T, 4096>(bytes),
+        4097..=65_536 => decode_within::<T, 65_536>(bytes),
+        65_537..=1_048_576 => decode_within::<T, 1_048_576>(bytes),
+        1_048_577..=CONTROL_BYTES_MAX => decode_within::<T, CONTROL_BYTES_MAX>(bytes),
+        bytes => Err(MessageError::TooLarge { bytes }),
     }
-    let (message, used) =
-        bincode::serde::decode_from_slice(bytes, config()).map_err(MessageError::Decode)?;
+}
+
+fn decode_within<T: DeserializeOwned, const BYTES_MAX: usize>(
+    bytes: &[u8],
+) -> Result<T, MessageError> {
+    let (message, used) = bincode::serde::decode_from_slice(bytes, config::<BYTES_MAX>())
+        .map_err(MessageError::Decode)?;
     match bytes.len() - used {
         0 => Ok(message),
         bytes => Err(MessageError::Trailing { bytes }),

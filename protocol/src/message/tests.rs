@@ -28,6 +28,27 @@ fn a_count_that_claims_too_much_is_refused_without_allocating_it() {
 }
 
 #[test]
+fn a_text_that_claims_too_much_is_refused_by_its_length_not_by_its_absence() {
+    let mut bytes = (CONTROL_BYTES_MAX as u64 - 100).to_le_bytes().to_vec();
+    bytes.resize(40, b'a');
+    let refused = decode::<DeleteTopic>(&bytes);
+    let reason = bincode::error::DecodeError::LimitExceeded.to_string();
+    assert!(matches!(refused, Err(MessageError::Decode(why)) if why.to_string() == reason));
+}
+
+#[test]
+fn messages_of_every_length_are_read() {
+    for length in [0, 1, 256, 4096, 65_536, 1 << 20, CONTROL_BYTES_MAX] {
+        for length in length.saturating_sub(9)..=(length + 1).min(CONTROL_BYTES_MAX - 8) {
+            let name = "a".repeat(length);
+            let message = DeleteTopic { name };
+            let bytes = encode(&message).expect("it is small enough");
+            assert_eq!(decode::<DeleteTopic>(&bytes).ok(), Some(message));
+        }
+    }
+}
+
+#[test]
 fn left_over_bytes_are_refused() {
     let mut bytes = encode(&DeleteTopic { name: "a".into() })
         .expect("encodes")

@@ -6,5 +6,6 @@
     reason = "a test fails by panicking"
 )]
 
+mod fuzz;
 mod golden;
 mod properties;

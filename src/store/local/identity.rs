@@ -38,7 +38,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    fn encode(self) -> Vec<u8> {
+    pub(super) fn encode(self) -> Vec<u8> {
         let mut fields = Vec::with_capacity(SLOT);
         fields.put_u32_le(FORMAT);
         fields.put_u128_le(self.journal_id);
@@ -50,7 +50,7 @@ impl Identity {
         slot
     }
 
-    fn decode(slot: &[u8]) -> Option<(u32, Self)> {
+    pub(super) fn decode(slot: &[u8]) -> Option<(u32, Self)> {
         let mut fields = slot.get(..SLOT)?.strip_prefix(MAGIC)?;
         let crc = fields.get_u32_le();
         if crc32fast::hash(fields) != crc {
@@ -126,7 +126,7 @@ pub(super) struct CleanMarker {
 }
 
 impl CleanMarker {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let state = self.state.encode();
         let mut bytes = Vec::new();
@@ -150,7 +150,7 @@ impl CleanMarker {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (mut head, mut rest) = bytes.split_at_checked(CLEAN_FIXED)?;
         let is_whole = head.get_u32_le() == CLEAN_MAGIC
             && head.get_u32_le() == crc32fast::hash(bytes.get(8..)?);

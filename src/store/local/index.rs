@@ -18,6 +18,8 @@ use crate::store::Extent;
 pub(super) use memory::MemoryIndex;
 pub(super) use open::{Opened, discard, open};
 pub(super) use tree::TreeIndex;
+#[cfg(test)]
+pub(super) use tree::{decode_base, decode_place, encode_place, key};
 
 /// An extent and where it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

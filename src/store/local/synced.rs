@@ -42,7 +42,7 @@ pub(super) struct SyncedMark {
 }
 
 impl SyncedMark {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let state = self.state.encode();
         let mut bytes = Vec::with_capacity(FIXED + state.len());
         bytes.put_u32_le(MAGIC);
@@ -61,7 +61,7 @@ impl SyncedMark {
         bytes
     }
 
-    fn decode(slot: &[u8]) -> Option<Self> {
+    pub(super) fn decode(slot: &[u8]) -> Option<Self> {
         let (mut head, rest) = slot.split_at_checked(FIXED)?;
         let (magic, crc) = (head.get_u32_le(), head.get_u32_le());
         let journal_id = head.get_u128_le();

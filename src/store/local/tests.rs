@@ -4,6 +4,7 @@ mod crash;
 mod faults;
 mod flip;
 mod forward;
+mod fuzz;
 mod inspected;
 mod model;
 mod points;

@@ -76,6 +76,7 @@ pub struct Section {
     /// Those among them that took power away, not only the broker.
     pub power_cuts: u32,
     /// Those that did not come at a random moment, but with something that a broker did.
+    #[serde(default)]
     pub faults_at_events: u32,
     /// Those that struck a broker that was starting.
     pub faults_during_start: u32,
@@ -84,6 +85,7 @@ pub struct Section {
     /// Those after an orderly stop.
     pub clean_stops: u32,
     /// Those after which the data folder was looked through before the next start.
+    #[serde(default)]
     pub inspections: u32,
     /// What was judged.
     pub counts: Counts,

@@ -12,6 +12,7 @@ mod abuse;
 pub mod campaign;
 pub mod checker;
 pub mod error;
+mod fuzz;
 pub mod history;
 pub mod kill;
 mod load;

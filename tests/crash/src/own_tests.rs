@@ -40,19 +40,49 @@ pub(crate) fn bit_flips(options: &TrialOptions) -> Result<Findings, CrashError> 
     )
 }
 
-/// Runs the tests of `package`'s library whose names begin with `tests`; a long run optimizes.
+/// Some tests of a package.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tests<'a> {
+    pub(crate) package: &'a str,
+    /// The target that holds them, as cargo is told.
+    pub(crate) target: &'a [&'a str],
+    /// What their names begin with.
+    pub(crate) names: &'a str,
+}
+
+/// Runs the tests of `package`'s library whose names begin with `names`; a long run optimizes.
 pub(crate) fn run(
     options: &TrialOptions,
     package: &str,
-    tests: &str,
+    names: &str,
     variables: &[(&str, &str)],
 ) -> Result<Findings, CrashError> {
+    let tests = Tests {
+        package,
+        target: &["--lib"],
+        names,
+    };
+    run_in(options, &tests, variables)
+}
+
+/// Runs `tests`; a long run optimizes.
+pub(crate) fn run_in(
+    options: &TrialOptions,
+    tests: &Tests<'_>,
+    variables: &[(&str, &str)],
+) -> Result<Findings, CrashError> {
+    let Tests {
+        package,
+        target,
+        names,
+    } = *tests;
     let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
-    command.args(["test", "--quiet", "--locked", "--package", package, "--lib"]);
+    command.args(["test", "--quiet", "--locked", "--package", package]);
+    command.args(target);
     if options.is_long {
         command.arg("--release");
     }
-    command.args(["--", "--nocapture", tests]);
+    command.args(["--", "--nocapture", names]);
     command.envs(variables.iter().copied());
     let output = command.output().map_err(|error| CrashError::Command {
         command: "cargo test".to_owned(),
@@ -65,7 +95,7 @@ pub(crate) fn run(
         for figure in line.split_whitespace() {
             let (name, value) = figure.split_once('=').unwrap_or((figure, ""));
             let value = value.parse::<u64>().map_err(|_| {
-                CrashError::Malformed(format!("{tests} printed {figure}, want NAME=NUMBER"))
+                CrashError::Malformed(format!("{names} printed {figure}, want NAME=NUMBER"))
             })?;
             *findings.figures.entry(name.to_owned()).or_default() += value;
         }
@@ -75,7 +105,7 @@ pub(crate) fn run(
         let last: Vec<&str> = last.into_iter().rev().collect();
         findings.broken.push(last.join("\n"));
     } else if findings.figures.is_empty() {
-        let nothing = format!("no test of {package} begins with {tests}, or none said what it did");
+        let nothing = format!("no test of {package} begins with {names}, or none said what it did");
         return Err(CrashError::Malformed(nothing));
     }
     Ok(findings)

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::abuse;
 use crate::campaign::{Status, describe, fresh_folder};
 use crate::error::CrashError;
+use crate::fuzz;
 use crate::history::now_ns;
 use crate::own_tests;
 use crate::soak::soak;
@@ -49,6 +50,34 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "abuse",
         run: abuse::run,
+    },
+    Kind {
+        name: "fuzz-frames",
+        run: fuzz::frames,
+    },
+    Kind {
+        name: "fuzz-messages",
+        run: fuzz::messages,
+    },
+    Kind {
+        name: "fuzz-batches",
+        run: fuzz::batches,
+    },
+    Kind {
+        name: "fuzz-journal",
+        run: fuzz::journal,
+    },
+    Kind {
+        name: "fuzz-footers",
+        run: fuzz::footers,
+    },
+    Kind {
+        name: "fuzz-index",
+        run: fuzz::index,
+    },
+    Kind {
+        name: "fuzz-rows",
+        run: fuzz::rows,
     },
 ];
 

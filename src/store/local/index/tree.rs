@@ -47,7 +47,7 @@ fn prefix(partition: PartitionId) -> [u8; 8] {
     key
 }
 
-fn key(partition: PartitionId, number: u64) -> [u8; 16] {
+pub(in crate::store::local) fn key(partition: PartitionId, number: u64) -> [u8; 16] {
     let mut key = [0; 16];
     let mut to = key.as_mut_slice();
     to.put_slice(&prefix(partition));
@@ -60,7 +60,7 @@ fn time_number(timestamp_ms: i64) -> u64 {
     timestamp_ms.cast_unsigned() ^ (1 << 63)
 }
 
-fn encode_place(place: &Place) -> Vec<u8> {
+pub(in crate::store::local) fn encode_place(place: &Place) -> Vec<u8> {
     let mut value = Vec::with_capacity(VALUE);
     value.put_u64_le(place.segment);
     value.put_u64_le(place.position);
@@ -71,7 +71,11 @@ fn encode_place(place: &Place) -> Vec<u8> {
     value
 }
 
-fn decode_place(partition: PartitionId, key: &[u8], mut value: &[u8]) -> Option<Place> {
+pub(in crate::store::local) fn decode_place(
+    partition: PartitionId,
+    key: &[u8],
+    mut value: &[u8],
+) -> Option<Place> {
     let mut base = key.strip_prefix(&prefix(partition))?;
     if base.len() != 8 || value.len() != VALUE {
         return None;
@@ -93,7 +97,7 @@ fn decode_place(partition: PartitionId, key: &[u8], mut value: &[u8]) -> Option<
     })
 }
 
-fn decode_base(value: &[u8]) -> Option<Offset> {
+pub(in crate::store::local) fn decode_base(value: &[u8]) -> Option<Offset> {
     Some(Offset(u64::from_le_bytes(value.try_into().ok()?)))
 }
 

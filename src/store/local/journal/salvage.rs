@@ -93,7 +93,8 @@ fn search(partition: PartitionId, bytes: &Bytes, from: usize) -> Option<usize> {
     (from..=last).find(|at| stamped_header(partition, bytes, *at).is_some())
 }
 
-/// Visits everything in `region` that proves itself, in order.
+/// Visits what proves itself in `region`, in order, but for batches of a partition that come early because
+/// the damaged length of an extent before them seems to include them.
 pub(in crate::store::local) fn salvage(region: &Bytes, visit: &mut dyn FnMut(usize, Piece)) {
     let mut at = 0;
     while at < region.len() {

@@ -121,7 +121,12 @@ const fn trial(failure: &'static str, name: &'static str, file: &'static str) ->
 
 /// Decoding of damaged and arbitrary bytes.
 const fn fuzz(failure: &'static str, name: &'static str) -> Shown {
-    trial_of(failure, name, TRIALS, ("inputs_per_decoder", 100_000_000))
+    trial_of(
+        failure,
+        name,
+        "tests/crash/src/fuzz.rs",
+        ("inputs_per_decoder", 100_000_000),
+    )
 }
 
 /// A trial of which a long run has at least so much of a figure.
@@ -322,6 +327,8 @@ pub const PROMISES: &[Promise] = &[
             fuzz("damaged and arbitrary record batches", "fuzz-batches"),
             fuzz("damaged and arbitrary journals", "fuzz-journal"),
             fuzz("damaged and arbitrary footers", "fuzz-footers"),
+            fuzz("damaged and arbitrary values of the index", "fuzz-index"),
+            fuzz("damaged and arbitrary rows of tables", "fuzz-rows"),
         ],
     },
     Promise {

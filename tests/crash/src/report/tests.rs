@@ -13,11 +13,6 @@ use crate::trial::{KINDS, Trial};
 const AWAITED: &[&str] = &[
     "disk-full",
     "eio-on-sync",
-    "fuzz-batches",
-    "fuzz-footers",
-    "fuzz-frames",
-    "fuzz-journal",
-    "fuzz-messages",
     "misdirected",
     "read-only",
     "sync-failures",
@@ -97,9 +92,11 @@ fn section(name: &str) -> Section {
         rounds: 2,
         faults: 1_078,
         power_cuts: 0,
+        faults_at_events: 4,
         faults_during_start: 1,
         faults_during_stop: 2,
         clean_stops: 3,
+        inspections: 2,
         counts: Counts {
             acked: 1_234_567,
             ..Counts::default()
