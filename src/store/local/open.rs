@@ -169,12 +169,33 @@ fn cut_torn_tail(segments: &Segments, survey: &Survey) -> Result<Option<TornTail
     }
     // Whole groups at the end may have been written and never synced, when the process died and the
     // machine did not. From here on they count as durable.
+    write_again(file.as_ref(), survey, tail.end)?;
     file.sync_data()?;
     Ok((tail.torn_bytes > 0).then_some(TornTail {
         segment: *last,
         position: tail.end,
         bytes: tail.torn_bytes,
     }))
+}
+
+/// Writes groups that may be in the page cache alone. After a failed sync the system takes such pages
+/// for clean, so that a sync keeps them only once they were written again.
+fn write_again(file: &dyn DiskFile, survey: &Survey, end: u64) -> Result<(), IoError> {
+    const CHUNK: u64 = 1 << 20;
+    let from = survey.unproven.front();
+    let mut position = from.map_or(end, |(_, position)| *position);
+    while position < end {
+        let bytes = usize::try_from((end - position).min(CHUNK)).unwrap_or(0);
+        let mut buffer = vec![0; bytes];
+        let read = file.read_at(position, &mut buffer)?;
+        buffer.truncate(read);
+        if read == 0 {
+            break;
+        }
+        file.write_at(position, &buffer)?;
+        position += read as u64;
+    }
+    Ok(())
 }
 
 /// Goes on in the last segment when it is fit for it.

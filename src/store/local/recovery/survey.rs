@@ -2,7 +2,7 @@
 
 mod found;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use falcon_protocol::{Offset, PartitionId};
@@ -30,6 +30,9 @@ pub(in crate::store::local) struct Survey {
     pub(in crate::store::local) next_seq: u64,
     /// What the scan of the last segment ended with; `None` when it is sealed or there is none.
     pub(in crate::store::local) open_tail: Option<Tail>,
+    /// Groups at the end of the last segment, as sequence and position, of which no later one says
+    /// that they were synced.
+    pub(in crate::store::local) unproven: VecDeque<(u64, u64)>,
     pub(in crate::store::local) rows_damaged: u64,
     pub(in crate::store::local) flaws: Vec<Flaw>,
 }
@@ -93,6 +96,7 @@ pub(in crate::store::local) fn survey(
             newest_snapshot: None,
             next_seq: 0,
             open_tail: None,
+            unproven: VecDeque::new(),
             rows_damaged: 0,
             flaws: Vec::new(),
         },
@@ -148,6 +152,8 @@ impl Pass<'_> {
         next: Option<u64>,
         expected: Option<u64>,
     ) -> Result<Option<u64>, SurveyError> {
+        // A roll syncs everything before it.
+        self.found.unproven.clear();
         let file = self.given.segments.handle(number)?;
         let file = file.as_ref();
         let head = read_head(self.given, number, file)?;

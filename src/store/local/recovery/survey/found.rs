@@ -31,6 +31,14 @@ impl Pass<'_> {
         if header.kind == GroupKind::Snapshot {
             self.found.newest_snapshot = Some((segment, position));
         }
+        let unproven = &mut self.found.unproven;
+        while unproven
+            .front()
+            .is_some_and(|(seq, _)| *seq < header.synced_seq)
+        {
+            unproven.pop_front();
+        }
+        unproven.push_back((header.seq, position));
         let mut at = GROUP_HEADER_BYTES;
         for _ in 0..header.entry_count {
             let Some((entry, next)) = Entry::read(bytes, at) else {
