@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::CrashError;
+use crate::history::Op;
 use notes::Notes;
 use publishers::Plan;
 
@@ -133,7 +134,14 @@ impl Load {
     /// Reads everything from the first offset to the last, and what the groups have stored.
     pub(crate) fn read_all(&self) -> Result<(), CrashError> {
         let notes = Notes::create(&self.shared, "final")?;
-        let read = final_read::read_all(&self.shared, notes);
+        let read = final_read::read_all(&self.shared, notes, Op::FinalRead);
+        self.runtime.block_on(read)
+    }
+
+    /// The same in the middle of it all, by one more subscriber.
+    pub(crate) fn read_now(&self) -> Result<(), CrashError> {
+        let notes = Notes::create(&self.shared, "reader")?;
+        let read = final_read::read_all(&self.shared, notes, Op::Read);
         self.runtime.block_on(read)
     }
 

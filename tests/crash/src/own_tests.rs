@@ -40,6 +40,34 @@ pub(crate) fn bit_flips(options: &TrialOptions) -> Result<Findings, CrashError> 
     )
 }
 
+/// Each sync fails once, and from then on.
+pub(crate) fn sync_failures(options: &TrialOptions) -> Result<Findings, CrashError> {
+    let points = if options.is_long { "500" } else { "32" };
+    run(
+        options,
+        "falcon",
+        "writer::tests::sync_failures::",
+        &[
+            ("FALCON_SYNC_POINTS", points),
+            ("FALCON_SYNC_SEED", &options.seed.to_string()),
+        ],
+    )
+}
+
+/// Writes and reads that go to the wrong place, and syncs that keep nothing.
+pub(crate) fn misdirected(options: &TrialOptions) -> Result<Findings, CrashError> {
+    let devices = if options.is_long { "5000" } else { "80" };
+    run(
+        options,
+        "falcon",
+        "store::local::tests::untrue::",
+        &[
+            ("FALCON_MISDIRECTED", devices),
+            ("FALCON_MISDIRECTED_SEED", &options.seed.to_string()),
+        ],
+    )
+}
+
 /// Runs the tests of `package`'s library whose names begin with `tests`; a long run optimizes.
 pub(crate) fn run(
     options: &TrialOptions,

@@ -14,6 +14,7 @@ use crate::campaign::{Status, describe, fresh_folder};
 use crate::error::CrashError;
 use crate::history::now_ns;
 use crate::own_tests;
+use crate::power::eio;
 
 /// Findings kept in words.
 const SAID_MAX: usize = 40;
@@ -36,6 +37,18 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "bit-flips",
         run: own_tests::bit_flips,
+    },
+    Kind {
+        name: "sync-failures",
+        run: own_tests::sync_failures,
+    },
+    Kind {
+        name: "misdirected",
+        run: own_tests::misdirected,
+    },
+    Kind {
+        name: "eio-on-sync",
+        run: eio::on_sync,
     },
 ];
 

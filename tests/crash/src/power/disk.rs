@@ -33,6 +33,18 @@ pub(super) struct Disk {
 struct State {
     device: Device,
     power: Power,
+    illness: Option<Illness>,
+    /// Requests that an illness failed.
+    failed: u64,
+}
+
+/// How a device with power fails: what it cannot do ends in `EIO`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Illness {
+    /// Whether writes fail too, not flushes alone.
+    pub(super) has_writes: bool,
+    /// Whether it stays, or is over with the first request that failed.
+    pub(super) is_sticky: bool,
 }
 
 #[derive(Debug)]
@@ -54,6 +66,8 @@ impl Disk {
         let state = State {
             device,
             power: Power::On,
+            illness: None,
+            failed: 0,
         };
         let state = Arc::new(Mutex::new(state));
         let mut config = Config::default();
@@ -69,6 +83,16 @@ impl Disk {
 
     fn state(&self) -> MutexGuard<'_, State> {
         locked(&self.state)
+    }
+
+    /// The device falls ill, or recovers.
+    pub(super) fn set_illness(&self, illness: Option<Illness>) {
+        self.state().illness = illness;
+    }
+
+    /// Requests that illnesses failed so far.
+    pub(super) fn failed(&self) -> u64 {
+        self.state().failed
     }
 
     /// Power goes.
@@ -103,6 +127,21 @@ impl Held {
 }
 
 impl State {
+    /// Whether illness fails a request now.
+    fn is_too_ill(&mut self, is_write: bool) -> bool {
+        let Some(illness) = self
+            .illness
+            .filter(|illness| illness.has_writes || !is_write)
+        else {
+            return false;
+        };
+        if !illness.is_sticky {
+            self.illness = None;
+        }
+        self.failed += 1;
+        true
+    }
+
     /// Holds or fails a request unless power is on.
     fn refuse(&mut self, held: Held) {
         match &mut self.power {
@@ -208,6 +247,9 @@ impl Filesystem for Files {
         if !matches!(state.power, Power::On) {
             return state.refuse(Held::Write(reply));
         }
+        if state.is_too_ill(true) {
+            return reply.error(Errno::EIO);
+        }
         match state.device.write(position, bytes) {
             Ok(()) => reply.written(u32::try_from(bytes.len()).unwrap_or_default()),
             Err(_) => reply.error(Errno::EIO),
@@ -224,6 +266,9 @@ impl Filesystem for Files {
         let mut state = locked(&self.state);
         if !matches!(state.power, Power::On) {
             return state.refuse(Held::Flush(reply));
+        }
+        if state.is_too_ill(false) {
+            return reply.error(Errno::EIO);
         }
         match state.device.flush() {
             Ok(()) => reply.ok(),
