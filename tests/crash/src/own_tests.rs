@@ -89,8 +89,10 @@ pub(crate) fn run(
     let said = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
     let mut findings = Findings::default();
-    for line in said.lines().filter_map(|line| line.strip_prefix(FIGURES)) {
-        for figure in line.split_whitespace() {
+    // With several tests, a line may begin with the dots that stand for those that ended.
+    let lines = said.lines().filter_map(|line| line.split_once(FIGURES));
+    for (_, figures) in lines {
+        for figure in figures.split_whitespace() {
             let (name, value) = figure.split_once('=').unwrap_or((figure, ""));
             let value = value.parse::<u64>().map_err(|_| {
                 CrashError::Malformed(format!("{tests} printed {figure}, want NAME=NUMBER"))
