@@ -175,6 +175,8 @@ impl Broker {
         let closed = tokio::task::spawn_blocking(move || writer.join()).await;
         let is_clean = match closed {
             Ok(Ok(Ok(()))) => true,
+            // It was said when it happened.
+            Ok(Ok(Err(CommitError::Stopped))) => false,
             Ok(Ok(Err(failure))) => {
                 error!(%failure, "the journal was not closed cleanly");
                 false

@@ -24,7 +24,9 @@ use thiserror::Error;
 
 pub use read_only::ReadOnlyDisk;
 pub use real::RealDisk;
-pub use sim::{Moment, Recording, SimDisk, SimFault};
+pub use sim::{
+    Moment, Recording, SimAstray, SimDisk, SimFailure, SimFault, SimOperation, SimTimes,
+};
 
 /// An operation of the file system that did not work.
 #[derive(Debug, Error)]

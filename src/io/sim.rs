@@ -4,8 +4,15 @@
 //! sector had since its last sync: [`SimDisk::crash`] picks one of them, or the synced one, for each
 //! sector by itself. Names created, changed or removed since the last `sync_dir` survive up to a
 //! random point in their order, as in a journaling file system.
+//!
+//! A sync that fails, or lies, leaves bytes adrift: they are read as before, a power cut may take
+//! them, and no later sync keeps them unless they are written again. So do page caches that drop
+//! what they could not write.
 
 mod content;
+mod demand;
+mod faults;
+mod file;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,21 +22,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::content::Content;
+use self::faults::Faults;
+use self::file::SimFile;
 use self::record::Step;
 use super::{Disk, DiskFile, DiskLock, IoError};
+pub use faults::{SimAstray, SimFailure, SimFault, SimOperation, SimTimes};
 pub use record::{Moment, Recording};
-
-const ERRNO_IO: i32 = 5;
-const ERRNO_FULL: i32 = 28;
-
-/// How an operation fails on demand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SimFault {
-    /// The device reports an error (`EIO`).
-    Device,
-    /// The device is full (`ENOSPC`).
-    Full,
-}
 
 #[derive(Debug, Clone)]
 enum NameChange {
@@ -48,10 +46,7 @@ struct State {
     dirs: BTreeSet<PathBuf>,
     locked: BTreeSet<PathBuf>,
     free_bytes: Option<u64>,
-    writes: u64,
-    syncs: u64,
-    fail_write: Option<(u64, SimFault)>,
-    fail_sync: Option<(u64, SimFault)>,
+    faults: Faults,
     unreadable: Vec<(u64, Range<u64>)>,
     recorded: Option<Vec<Step>>,
 }
@@ -131,53 +126,9 @@ impl SimDisk {
         .into()
     }
 
-    /// Makes the `n`-th write from now (1 is the next) fail, after half of it was taken.
-    pub fn fail_write(&self, n: u64, fault: SimFault) {
-        let mut state = self.state();
-        state.fail_write = Some((state.writes + n, fault));
-    }
-
-    /// Makes the `n`-th `sync_data` from now (1 is the next) fail.
-    pub fn fail_sync(&self, n: u64, fault: SimFault) {
-        let mut state = self.state();
-        state.fail_sync = Some((state.syncs + n, fault));
-    }
-
     /// What [`Disk::free_bytes`] answers from now on.
     pub fn set_free_bytes(&self, bytes: u64) {
         self.state().free_bytes = Some(bytes);
-    }
-
-    /// Makes reads of these bytes fail with `EIO`; answers whether there is such a file.
-    pub fn make_unreadable(&self, path: &Path, range: Range<u64>) -> bool {
-        let mut state = self.state();
-        let id = state.names.get(path).copied();
-        state.unreadable.extend(id.map(|id| (id, range)));
-        id.is_some()
-    }
-
-    /// Makes everything readable again.
-    pub fn make_readable(&self) {
-        self.state().unreadable.clear();
-    }
-
-    /// Flips one bit; answers whether there is such a byte.
-    pub fn flip_bit(&self, path: &Path, position: u64, bit: u8) -> bool {
-        let mut state = self.state();
-        let Some(id) = state.names.get(path).copied() else {
-            return false;
-        };
-        let (Some(content), Ok(position)) =
-            (state.contents.get_mut(&id), usize::try_from(position))
-        else {
-            return false;
-        };
-        for bytes in [&mut content.synced, &mut content.now] {
-            if let Some(byte) = bytes.get_mut(position) {
-                *byte ^= 1 << (bit & 7);
-            }
-        }
-        position < content.now.len()
     }
 
     /// Paths of all files, sorted.
@@ -185,14 +136,18 @@ impl SimDisk {
         self.state().names.keys().cloned().collect()
     }
 
-    /// How many writes were asked for.
-    pub fn writes(&self) -> u64 {
-        self.state().writes
-    }
-
-    /// How many times `sync_data` was asked for.
-    pub fn syncs(&self) -> u64 {
-        self.state().syncs
+    /// Fails as planned.
+    fn strike(
+        &self,
+        operation: SimOperation,
+        name: &'static str,
+        path: &Path,
+    ) -> Result<(), IoError> {
+        let struck = self.state().faults.strike(operation, path);
+        match struck {
+            Some(fault) => Err(IoError::new(name, path, fault.error())),
+            None => Ok(()),
+        }
     }
 
     fn change_name(&self, path: &Path, change: NameChange) {
@@ -209,97 +164,8 @@ impl SimDisk {
     }
 }
 
-impl SimFault {
-    fn error(self) -> io::Error {
-        io::Error::from_raw_os_error(match self {
-            Self::Device => ERRNO_IO,
-            Self::Full => ERRNO_FULL,
-        })
-    }
-}
-
 fn not_found(operation: &'static str, path: &Path) -> IoError {
     IoError::new(operation, path, io::ErrorKind::NotFound.into())
-}
-
-#[derive(Debug)]
-struct SimFile {
-    disk: SimDisk,
-    path: PathBuf,
-    id: u64,
-}
-
-impl SimFile {
-    fn position(position: u64) -> usize {
-        usize::try_from(position).unwrap_or(usize::MAX)
-    }
-}
-
-impl DiskFile for SimFile {
-    fn read_at(&self, position: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
-        let state = self.disk.state();
-        let end = position.saturating_add(buffer.len() as u64);
-        let refuses = |(id, range): &(u64, Range<u64>)| {
-            *id == self.id && range.start < end && position < range.end
-        };
-        if state.unreadable.iter().any(refuses) {
-            let source = SimFault::Device.error();
-            return Err(IoError::new("read", &self.path, source));
-        }
-        let bytes = state
-            .contents
-            .get(&self.id)
-            .and_then(|content| content.now.get(Self::position(position)..))
-            .unwrap_or_default();
-        let read = bytes.len().min(buffer.len());
-        for (to, from) in buffer.iter_mut().zip(bytes) {
-            *to = *from;
-        }
-        Ok(read)
-    }
-
-    fn write_at(&self, position: u64, bytes: &[u8]) -> Result<(), IoError> {
-        let mut state = self.disk.state();
-        state.writes += 1;
-        let fault = state.fail_write.filter(|(at, _)| *at == state.writes);
-        let taken = match fault {
-            Some(_) => bytes.get(..bytes.len() / 2).unwrap_or_default(),
-            None => bytes,
-        };
-        state.take(Step::Write(
-            self.id,
-            Self::position(position),
-            taken.to_vec(),
-        ));
-        match fault {
-            Some((_, fault)) => Err(IoError::new("write", &self.path, fault.error())),
-            None => Ok(()),
-        }
-    }
-
-    fn sync_data(&self) -> Result<(), IoError> {
-        let mut state = self.disk.state();
-        state.syncs += 1;
-        if let Some((_, fault)) = state.fail_sync.filter(|(at, _)| *at == state.syncs) {
-            return Err(IoError::new("sync", &self.path, fault.error()));
-        }
-        state.take(Step::Sync(self.id));
-        Ok(())
-    }
-
-    fn len_bytes(&self) -> Result<u64, IoError> {
-        let state = self.disk.state();
-        Ok(state
-            .contents
-            .get(&self.id)
-            .map_or(0, |content| content.now.len() as u64))
-    }
-
-    fn set_len(&self, bytes: u64) -> Result<(), IoError> {
-        let resized = Step::Resize(self.id, Self::position(bytes));
-        self.disk.state().take(resized);
-        Ok(())
-    }
 }
 
 #[derive(Debug)]
@@ -345,6 +211,7 @@ impl Disk for SimDisk {
     }
 
     fn create(&self, path: &Path) -> Result<Arc<dyn DiskFile>, IoError> {
+        self.strike(SimOperation::Create, "create", path)?;
         let id = {
             let mut state = self.state();
             let id = state.contents.keys().next_back().map_or(1, |last| last + 1);
@@ -359,6 +226,7 @@ impl Disk for SimDisk {
         if !self.state().names.contains_key(from) {
             return Err(not_found("rename", from));
         }
+        self.strike(SimOperation::Rename, "rename", from)?;
         self.change_name(to, NameChange::Rename(from.to_path_buf(), to.to_path_buf()));
         Ok(())
     }
@@ -372,6 +240,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<(), IoError> {
+        self.strike(SimOperation::SyncDir, "sync", dir)?;
         self.state().take(Step::SyncNames(dir.to_path_buf()));
         Ok(())
     }

@@ -56,6 +56,93 @@ fn faults_hit_the_operation_they_were_meant_for() {
     file.sync_data().unwrap();
 }
 
+#[test]
+fn sticky_faults_stay_until_the_disk_heals() {
+    let (disk, file) = disk_with(&[1; 8]);
+    let dir = Path::new("/d");
+    for operation in [
+        SimOperation::Write,
+        SimOperation::Sync,
+        SimOperation::SyncDir,
+        SimOperation::Create,
+        SimOperation::Rename,
+        SimOperation::SetLen,
+    ] {
+        disk.fail(operation, 2, SimFault::Device, SimTimes::Sticky);
+        let attempt = || match operation {
+            SimOperation::Write => file.write_at(0, &[2; 8]),
+            SimOperation::Sync => file.sync_data(),
+            SimOperation::SyncDir => disk.sync_dir(dir),
+            SimOperation::Create => disk.create(&dir.join("new")).map(drop),
+            SimOperation::Rename => disk.rename(Path::new(FILE), Path::new(FILE)),
+            SimOperation::SetLen => file.set_len(8),
+        };
+        let outcomes = [attempt(), attempt(), attempt()].map(|outcome| outcome.is_ok());
+        assert_eq!(outcomes, [true, false, false], "{operation:?}");
+        disk.heal();
+        attempt().unwrap();
+    }
+    assert_eq!(disk.failures().len(), 12);
+    assert!(disk.used_after_failed_sync() > 0);
+}
+
+#[test]
+fn what_a_failed_or_lying_sync_left_is_kept_only_when_it_is_written_again() {
+    for lies in [false, true] {
+        let (disk, file) = disk_with(&[1; 1024]);
+        file.write_at(0, &[2; 1024]).unwrap();
+        if lies {
+            disk.lie_sync(1, SimTimes::Once);
+            file.sync_data().unwrap();
+        } else {
+            disk.fail_sync(1, SimFault::Device);
+            file.sync_data().unwrap_err();
+        }
+        file.sync_data().unwrap();
+        let first_bytes = |seed| {
+            let bytes = read_small(&disk.crash(seed), Path::new(FILE), 1024);
+            let bytes = bytes.unwrap().unwrap();
+            (bytes[0], bytes[512])
+        };
+        let seen: std::collections::BTreeSet<_> = (0..64).map(first_bytes).collect();
+        assert_eq!(seen.len(), 4, "{seen:?}");
+        assert_eq!(
+            read_small(&disk, Path::new(FILE), 1).unwrap(),
+            Some(vec![2])
+        );
+        file.write_at(0, &[2; 512]).unwrap();
+        file.sync_data().unwrap();
+        let seen: std::collections::BTreeSet<_> = (0..64).map(first_bytes).collect();
+        assert_eq!(Vec::from_iter(seen), [(2, 1), (2, 2)]);
+    }
+}
+
+#[test]
+fn a_misdirected_write_or_read_meets_another_place_once() {
+    for seed in 0..32 {
+        let (disk, file) = disk_with(&[1; 4096]);
+        let other = disk.create(Path::new("/d/other")).unwrap();
+        other.write_at(0, &[2; 4096]).unwrap();
+        disk.misdirect_write(1, seed);
+        file.write_at(512, &[3; 512]).unwrap();
+        let astray = disk.astray().unwrap();
+        assert_ne!(
+            (astray.hit.as_path(), astray.hit_position),
+            (Path::new(FILE), 512)
+        );
+        let threes: [usize; 2] = [&file, &other].map(|file| {
+            let mut bytes = [0; 4096];
+            file.read_at(0, &mut bytes).unwrap();
+            bytes.into_iter().map(|byte| usize::from(byte == 3)).sum()
+        });
+        assert_eq!(threes.iter().sum::<usize>(), 512, "{astray:?}");
+        disk.misdirect_read(1, seed);
+        let mut bytes = [0; 8];
+        assert_eq!(other.read_at(1024, &mut bytes).unwrap(), 8);
+        assert_eq!(disk.astray().unwrap().meant, Path::new("/d/other"));
+    }
+}
+
 /// What both disks have to agree on.
 fn behaves(disk: &dyn Disk, dir: &Path) {
     disk.create_dir_all(dir).unwrap();

@@ -320,9 +320,9 @@ impl Writer {
     /// INVARIANT: the first failure is final. The state holds changes that are not durable, so nothing
     /// may be decided against it any more.
     fn fail(&mut self, failure: &CommitError, outcome: JournalError) -> JournalError {
-        if !self.failed {
-            let source = std::error::Error::source(failure).map(ToString::to_string);
-            error!(%failure, source, "the journal failed: no change is accepted until a restart");
+        // A failed write or sync was logged by the store, with its cause.
+        if !self.failed && !matches!(failure, CommitError::Failed(_)) {
+            error!(%failure, "the journal failed: no change is accepted until a restart");
         }
         self.failed = true;
         self.views.set_write_state(WriteState::Stopped);

@@ -1,3 +1,5 @@
+mod sync_failures;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};

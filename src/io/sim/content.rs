@@ -10,6 +10,8 @@ pub(super) struct Content {
     pub(super) now: Vec<u8>,
     /// Every version of a sector since the last sync.
     pub(super) unsynced: BTreeMap<usize, Vec<Vec<u8>>>,
+    /// Versions of sectors that no sync keeps any more.
+    pub(super) adrift: BTreeMap<usize, Vec<Vec<u8>>>,
 }
 
 impl Content {
@@ -38,6 +40,7 @@ impl Content {
     pub(super) fn sync(&mut self) {
         self.synced.resize(self.now.len(), 0);
         for sector in std::mem::take(&mut self.unsynced).into_keys() {
+            self.adrift.remove(&sector);
             let range = sector * SECTOR..self.now.len().min((sector + 1) * SECTOR);
             if let (Some(to), Some(from)) =
                 (self.synced.get_mut(range.clone()), self.now.get(range))
@@ -47,12 +50,24 @@ impl Content {
         }
     }
 
+    /// A sync failed: what it should have kept counts as clean, and is on the medium or not.
+    pub(super) fn set_adrift(&mut self) {
+        for (sector, versions) in std::mem::take(&mut self.unsynced) {
+            self.adrift.entry(sector).or_default().extend(versions);
+        }
+    }
+
     pub(super) fn crash(&self, random: &mut fastrand::Rng) -> Self {
         let mut bytes = self.synced.clone();
         if random.bool() {
             bytes.resize(self.now.len(), 0);
         }
+        let mut unkept = self.adrift.clone();
         for (sector, versions) in &self.unsynced {
+            let known = unkept.entry(*sector).or_default();
+            known.extend_from_slice(versions);
+        }
+        for (sector, versions) in &unkept {
             let Some(image) = versions.get(random.usize(0..=versions.len())) else {
                 continue;
             };
@@ -66,7 +81,7 @@ impl Content {
         Self {
             synced: bytes.clone(),
             now: bytes,
-            unsynced: BTreeMap::new(),
+            ..Self::default()
         }
     }
 
@@ -75,7 +90,7 @@ impl Content {
         Self {
             synced: self.now.clone(),
             now: self.now.clone(),
-            unsynced: BTreeMap::new(),
+            ..Self::default()
         }
     }
 
@@ -84,7 +99,7 @@ impl Content {
         Self {
             synced: self.synced.clone(),
             now: self.synced.clone(),
-            unsynced: BTreeMap::new(),
+            ..Self::default()
         }
     }
 }

@@ -16,6 +16,8 @@ pub(super) enum Step {
     Write(u64, usize, Vec<u8>),
     Resize(u64, usize),
     Sync(u64),
+    /// A sync that failed or lied.
+    SetAdrift(u64),
     SyncNames(PathBuf),
     /// Changes nothing: a remark of whoever uses the disk.
     Note(u64),
@@ -47,6 +49,11 @@ impl State {
             Step::Sync(id) => {
                 if let Some(content) = self.contents.get_mut(id) {
                     content.sync();
+                }
+            }
+            Step::SetAdrift(id) => {
+                if let Some(content) = self.contents.get_mut(id) {
+                    content.set_adrift();
                 }
             }
             Step::SyncNames(dir) => {

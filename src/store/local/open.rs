@@ -178,12 +178,53 @@ fn cut_torn_tail(segments: &Segments, survey: &Survey) -> Result<Option<TornTail
     }
     // Whole groups at the end may have been written and never synced, when the process died and the
     // machine did not. From here on they count as durable.
+    write_again(file.as_ref(), survey, tail.end)?;
     file.sync_data()?;
     Ok((tail.torn_bytes > 0).then_some(TornTail {
         segment: *last,
         position: tail.end,
         bytes: tail.torn_bytes,
     }))
+}
+
+/// Writes groups that may be in the page cache alone. After a failed sync the system takes such pages
+/// for clean, so that a sync keeps them only once they were written again.
+fn write_again(file: &dyn DiskFile, survey: &Survey, end: u64) -> Result<(), IoError> {
+    const CHUNK: u64 = 1 << 20;
+    const BLOCK: u64 = 4096;
+    let from = survey.unproven.front();
+    let mut position = from.map_or(end, |(_, position)| *position);
+    while position < end {
+        let bytes = usize::try_from((end - position).min(CHUNK)).unwrap_or(0);
+        let mut buffer = vec![0; bytes];
+        let read = match file.read_at(position, &mut buffer) {
+            Ok(read) => read,
+            // What the device refuses is no group, and stays as it is.
+            Err(_) => {
+                let next = (position + 1).next_multiple_of(BLOCK).min(end);
+                write_block(file, position..next)?;
+                position = next;
+                continue;
+            }
+        };
+        buffer.truncate(read);
+        if read == 0 {
+            break;
+        }
+        file.write_at(position, &buffer)?;
+        position += read as u64;
+    }
+    Ok(())
+}
+
+/// The same for a block, unless it cannot be read.
+fn write_block(file: &dyn DiskFile, range: std::ops::Range<u64>) -> Result<(), IoError> {
+    let bytes = usize::try_from(range.end - range.start).unwrap_or(0);
+    let mut buffer = vec![0; bytes];
+    match file.read_at(range.start, &mut buffer) {
+        Ok(read) => file.write_at(range.start, buffer.get(..read).unwrap_or_default()),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Goes on in the last segment when it is fit for it.

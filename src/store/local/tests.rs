@@ -9,6 +9,7 @@ mod inspected;
 mod model;
 mod points;
 mod rot;
+mod untrue;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -154,7 +154,14 @@ impl Load {
     /// Reads everything from the first offset to the last, and what the groups have stored.
     pub(crate) fn read_all(&self) -> Result<(), CrashError> {
         let notes = Notes::create(&self.shared, "final")?;
-        let read = final_read::read_all(&self.shared, notes);
+        let read = final_read::read_all(&self.shared, notes, Op::FinalRead);
+        self.runtime.block_on(read)
+    }
+
+    /// The same in the middle of it all, by one more subscriber.
+    pub(crate) fn read_now(&self) -> Result<(), CrashError> {
+        let notes = Notes::create(&self.shared, "reader")?;
+        let read = final_read::read_all(&self.shared, notes, Op::Read);
         self.runtime.block_on(read)
     }
 

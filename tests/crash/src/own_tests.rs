@@ -40,6 +40,34 @@ pub(crate) fn bit_flips(options: &TrialOptions) -> Result<Findings, CrashError> 
     )
 }
 
+/// Each sync fails once, and from then on.
+pub(crate) fn sync_failures(options: &TrialOptions) -> Result<Findings, CrashError> {
+    let points = if options.is_long { "500" } else { "32" };
+    run(
+        options,
+        "falcon",
+        "writer::tests::sync_failures::",
+        &[
+            ("FALCON_SYNC_POINTS", points),
+            ("FALCON_SYNC_SEED", &options.seed.to_string()),
+        ],
+    )
+}
+
+/// Writes and reads that go to the wrong place, and syncs that keep nothing.
+pub(crate) fn misdirected(options: &TrialOptions) -> Result<Findings, CrashError> {
+    let devices = if options.is_long { "5000" } else { "80" };
+    run(
+        options,
+        "falcon",
+        "store::local::tests::untrue::",
+        &[
+            ("FALCON_MISDIRECTED", devices),
+            ("FALCON_MISDIRECTED_SEED", &options.seed.to_string()),
+        ],
+    )
+}
+
 /// Some tests of a package.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tests<'a> {
@@ -91,8 +119,10 @@ pub(crate) fn run_in(
     let said = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
     let mut findings = Findings::default();
-    for line in said.lines().filter_map(|line| line.strip_prefix(FIGURES)) {
-        for figure in line.split_whitespace() {
+    // With several tests, a line may begin with the dots that stand for those that ended.
+    let lines = said.lines().filter_map(|line| line.split_once(FIGURES));
+    for (_, figures) in lines {
+        for figure in figures.split_whitespace() {
             let (name, value) = figure.split_once('=').unwrap_or((figure, ""));
             let value = value.parse::<u64>().map_err(|_| {
                 CrashError::Malformed(format!("{names} printed {figure}, want NAME=NUMBER"))

@@ -17,6 +17,7 @@
 
 mod device;
 mod disk;
+pub(crate) mod eio;
 mod system;
 mod trap;
 
@@ -175,6 +176,21 @@ impl Power {
         Ok(power)
     }
 
+    /// Power goes, and the broker with it.
+    fn cut(&mut self, broker: Option<Broker>) {
+        self.is_cut = true;
+        self.cuts += 1;
+        self.disk.cut();
+        // ORDER: the signal before the release, so that the broker never runs on without a device.
+        if let Some(broker) = &broker {
+            broker.send_kill();
+        }
+        self.disk.release();
+        if let Some(broker) = broker {
+            broker.kill();
+        }
+    }
+
     fn mount(&mut self) -> Result<(), CrashError> {
         let name = self.filesystem.name();
         let mounted = Mounted::mount(name, &self.device_file, &self.mount_point)?;
@@ -265,16 +281,7 @@ impl Fault for Power {
             broker.into_iter().for_each(Broker::kill);
             return Ok(());
         }
-        self.cuts += 1;
-        self.disk.cut();
-        // ORDER: the signal before the release, so that the broker never runs on without a device.
-        if let Some(broker) = &broker {
-            broker.send_kill();
-        }
-        self.disk.release();
-        if let Some(broker) = broker {
-            broker.kill();
-        }
+        self.cut(broker);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use crate::error::CrashError;
 use crate::load::{Load, LoadOptions};
 use crate::process::{Broker, Program, free_port};
 
-const PARTITIONS: u16 = 4;
+pub(crate) const PARTITIONS: u16 = 4;
 const RETENTION_CHECK: (&str, &str) = ("FALCON_STORAGE_RETENTION_CHECK_MS", "50ms");
 /// Small segments, so that a round rolls many times; what they need elsewhere; and room on small
 /// devices.
@@ -135,23 +135,8 @@ pub(crate) fn run(
     options: &RoundOptions,
     fault: &mut impl Fault,
 ) -> Result<RoundReport, CrashError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| CrashError::Program(format!("no runtime: {error}")))?;
-    let mut environment: Vec<(String, String)> = SETTINGS
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-    environment.extend(options.environment.iter().cloned());
-    let program = Program {
-        path: options.program.clone(),
-        data_dir: fault.data_dir(),
-        log: options.folder.join("broker.log"),
-        environment,
-        port: free_port()?,
-    };
+    let runtime = runtime()?;
+    let program = program(options, fault.data_dir())?;
     let mut round = Round {
         random: Rng::with_seed(options.seed),
         report: RoundReport {
@@ -165,6 +150,28 @@ pub(crate) fn run(
     round.run(options, &runtime)?;
     runtime.shutdown_timeout(Duration::from_secs(5));
     Ok(round.report)
+}
+
+/// For clients.
+pub(crate) fn runtime() -> Result<Runtime, CrashError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let built = builder.worker_threads(2).enable_all().build();
+    built.map_err(|error| CrashError::Program(format!("no runtime: {error}")))
+}
+
+/// How brokers of a round are started.
+pub(crate) fn program(options: &RoundOptions, data_dir: PathBuf) -> Result<Program, CrashError> {
+    let settings = SETTINGS.iter();
+    let settings = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Ok(Program {
+        path: options.program.clone(),
+        data_dir,
+        log: options.folder.join("broker.log"),
+        environment: settings
+            .chain(options.environment.iter().cloned())
+            .collect(),
+        port: free_port()?,
+    })
 }
 
 struct Round<'a, F> {
@@ -341,6 +348,6 @@ impl<F: Fault> Round<'_, F> {
 }
 
 /// Whether the log says that an operator must act; not when it only says that this is a control.
-fn is_error(line: &str) -> bool {
+pub(crate) fn is_error(line: &str) -> bool {
     line.contains(" ERROR ") && !line.contains("FALCON_TEST_UNSAFE_NO_SYNC")
 }

@@ -16,6 +16,7 @@ use crate::error::CrashError;
 use crate::fuzz;
 use crate::history::now_ns;
 use crate::own_tests;
+use crate::power::eio;
 use crate::soak::soak;
 
 /// Findings kept in words.
@@ -78,6 +79,18 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "fuzz-rows",
         run: fuzz::rows,
+    },
+    Kind {
+        name: "sync-failures",
+        run: own_tests::sync_failures,
+    },
+    Kind {
+        name: "misdirected",
+        run: own_tests::misdirected,
+    },
+    Kind {
+        name: "eio-on-sync",
+        run: eio::on_sync,
     },
 ];
 

@@ -124,7 +124,10 @@ impl<'a> Scan<'a> {
                 };
             }
             if let Some(group) = self.group_at(position)
-                && expected.is_none_or(|seq| seq == group.header.seq)
+                && match expected {
+                    Some(seq) => seq == group.header.seq,
+                    None => !self.is_overtaken(&group, None),
+                }
             {
                 position = group.end();
                 expected = Some(group.header.seq.saturating_add(1));
@@ -188,6 +191,11 @@ impl<'a> Scan<'a> {
     pub(in crate::store::local) fn first_group(&mut self) -> Option<GroupHeader> {
         let first = self.group_at(HEADER_BYTES);
         first.map(|group| group.header)
+    }
+
+    /// Whether a whole group of this segment is anywhere in the file.
+    pub(in crate::store::local) fn has_group(&mut self) -> bool {
+        self.search_any(HEADER_BYTES, None).is_some()
     }
 
     /// Nothing valid follows in a segment whose groups were all durable.
@@ -288,8 +296,24 @@ impl<'a> Scan<'a> {
         is_ours.then_some(group_bytes.max(GROUP_HEADER_BYTES as u64))
     }
 
-    /// The first whole group of this life at or after `from` that comes after `expected`.
-    fn search(&mut self, mut from: u64, expected: Option<u64>) -> Option<Candidate> {
+    /// The first whole group of this life at or after `from` that comes after `expected`, and is
+    /// where it belongs.
+    fn search(&mut self, from: u64, expected: Option<u64>) -> Option<Candidate> {
+        let mut found = self.search_any(from, expected)?;
+        while self.is_overtaken(&found, expected) {
+            found = self.search_any(found.end(), expected)?;
+        }
+        Some(found)
+    }
+
+    /// Whether an earlier group comes next: then the device wrote this one to the wrong place, over
+    /// others. To go on behind it would be to give up all between.
+    fn is_overtaken(&mut self, group: &Candidate, expected: Option<u64>) -> bool {
+        let next = self.search_any(group.end(), expected);
+        next.is_some_and(|next| next.header.seq <= group.header.seq)
+    }
+
+    fn search_any(&mut self, mut from: u64, expected: Option<u64>) -> Option<Candidate> {
         while from + GROUP_HEADER_BYTES as u64 <= self.file_bytes {
             let window = self.read(from, WINDOW);
             let mut at = 0;

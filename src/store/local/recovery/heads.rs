@@ -3,6 +3,7 @@
 use super::survey::{Given, SurveyError, warn_unreadable};
 use crate::io::DiskFile;
 use crate::store::local::OpenError;
+use crate::store::local::journal::scan::Scan;
 use crate::store::local::journal::segment::{HEADER_BYTES, HeaderError, Seal, SegmentHeader};
 use crate::store::local::segments::Segments;
 
@@ -21,8 +22,7 @@ pub(in crate::store::local) fn check_heads(
 ) -> Result<(), OpenError> {
     for number in numbers {
         let file = segments.handle(*number)?;
-        let block = read_block(*number, file.as_ref());
-        our_header(segments, journal_id, *number, &block)?;
+        our_header(segments, journal_id, *number, file.as_ref())?;
     }
     Ok(())
 }
@@ -37,24 +37,29 @@ fn read_block(number: u64, file: &dyn DiskFile) -> Vec<u8> {
     block
 }
 
-/// `None`: the header is damaged.
+/// The header block and the header in it; `None`: the header is damaged.
 fn our_header(
     segments: &Segments,
     journal_id: u128,
     number: u64,
-    block: &[u8],
-) -> Result<Option<SegmentHeader>, OpenError> {
+    file: &dyn DiskFile,
+) -> Result<(Vec<u8>, Option<SegmentHeader>), OpenError> {
     let path = segments.path(number);
-    match SegmentHeader::decode(block) {
-        Ok(header) if header.journal_id != journal_id || header.segment != number => {
-            Err(OpenError::ForeignSegment { path })
+    let block = read_block(number, file);
+    match SegmentHeader::decode(&block) {
+        Ok(header) if header.journal_id != journal_id => Err(OpenError::ForeignSegment { path }),
+        Ok(header) if header.segment != number => {
+            // The header of another segment, which the device wrote here, or the file of another.
+            let is_overwritten = Scan::new(file, number, None)?.has_group();
+            let found = is_overwritten.then_some((block, None));
+            found.ok_or(OpenError::ForeignSegment { path })
         }
-        Ok(header) => Ok(Some(header)),
+        Ok(header) => Ok((block, Some(header))),
         Err(HeaderError::Newer(format)) => {
             let format = u32::from(format);
             Err(OpenError::NewerFormat { path, format })
         }
-        Err(HeaderError::Damaged) => Ok(None),
+        Err(HeaderError::Damaged) => Ok((block, None)),
     }
 }
 
@@ -63,9 +68,8 @@ pub(super) fn read_head(
     number: u64,
     file: &dyn DiskFile,
 ) -> Result<Head, SurveyError> {
-    let block = read_block(number, file);
-    let header = our_header(given.segments, given.journal_id, number, &block);
-    let header = header.map_err(SurveyError::Open)?;
+    let header = our_header(given.segments, given.journal_id, number, file);
+    let (block, header) = header.map_err(SurveyError::Open)?;
     if header.is_none() {
         tracing::warn!(segment = number, "the segment's header is damaged");
     }

@@ -37,6 +37,11 @@ impl<'a> LastWord<'a> {
         clean.or(synced)
     }
 
+    /// Every group below it was durable.
+    pub(super) fn durable_seq(self) -> u64 {
+        self.proven().map_or(0, |proven| proven.next_seq)
+    }
+
     /// What is known about the end of the last segment that is there.
     pub(super) fn bound(self, segment: u64) -> Bound {
         let unknown = Bound::Closed {

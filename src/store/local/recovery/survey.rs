@@ -2,7 +2,7 @@
 
 mod found;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use falcon_protocol::{Offset, PartitionId};
@@ -30,6 +30,9 @@ pub(in crate::store::local) struct Survey {
     pub(in crate::store::local) next_seq: u64,
     /// What the scan of the last segment ended with; `None` when it is sealed or there is none.
     pub(in crate::store::local) open_tail: Option<Tail>,
+    /// Groups at the end of the last segment, as sequence and position, of which no later one says
+    /// that they were synced.
+    pub(in crate::store::local) unproven: VecDeque<(u64, u64)>,
     pub(in crate::store::local) rows_damaged: u64,
     pub(in crate::store::local) flaws: Vec<Flaw>,
 }
@@ -93,18 +96,21 @@ pub(in crate::store::local) fn survey(
             newest_snapshot: None,
             next_seq: 0,
             open_tail: None,
+            unproven: VecDeque::new(),
             rows_damaged: 0,
             flaws: Vec::new(),
         },
         ends: Ends::new(),
         lost_copies: Vec::new(),
         proven: given.last.proven(),
+        is_linked: false,
     };
     let mut previous = 0;
     let mut expected = None;
     for (at, number) in numbers.iter().enumerate() {
         if *number != previous + 1 {
             pass.ends.forget();
+            pass.is_linked = false;
             expected = None;
         }
         if at % 64 == 63 {
@@ -133,6 +139,8 @@ struct Pass<'a> {
     lost_copies: Vec<Damage>,
     /// Until what it speaks of was passed.
     proven: Option<Proven<'a>>,
+    /// Whether anything was seen since the last missing segment.
+    is_linked: bool,
 }
 
 pub(super) fn warn_unreadable(segment: u64, error: &IoError) {
@@ -151,6 +159,8 @@ impl Pass<'_> {
         next: Option<u64>,
         expected: Option<u64>,
     ) -> Result<Option<u64>, SurveyError> {
+        // A roll syncs everything before it.
+        self.found.unproven.clear();
         let file = self.given.segments.handle(number)?;
         let file = file.as_ref();
         let head = read_head(self.given, number, file)?;
@@ -161,6 +171,7 @@ impl Pass<'_> {
             self.found.open_tail = None;
             // The footer says what the mark does, and it is newer.
             self.proven = self.proven.filter(|proven| proven.next_seq > seal.end_seq);
+            self.is_linked = true;
             return Ok(Some(seal.end_seq));
         }
         let bound = self.bound(number, next, head.seal)?;

@@ -17,15 +17,15 @@ use crate::history::{NO_TOPIC, Op, now_ns};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Reads every partition to its end. What cannot be read is a complaint.
-pub(super) async fn read_all(shared: &Shared, mut notes: Notes) -> Result<(), CrashError> {
+pub(super) async fn read_all(shared: &Shared, mut notes: Notes, op: Op) -> Result<(), CrashError> {
     let never = CancellationToken::new();
     let client = timeout(PATIENCE, shared.connect(&never)).await;
     if let Ok(Some(client)) = client {
-        if let Err(error) = read(shared, &client, &mut notes).await? {
-            shared.complain(format!("the final read: {error}"));
+        if let Err(error) = read(shared, &client, (&mut notes, op)).await? {
+            shared.complain(format!("the full read: {error}"));
         }
     } else {
-        shared.complain("the final read: the broker accepts nobody".into());
+        shared.complain("the full read: the broker accepts nobody".into());
     }
     notes.finish()
 }
@@ -36,7 +36,7 @@ type Trouble = Box<dyn std::error::Error + Send + Sync>;
 async fn read(
     shared: &Shared,
     client: &Client,
-    notes: &mut Notes,
+    (notes, op): (&mut Notes, Op),
 ) -> Result<Result<(), Trouble>, CrashError> {
     let ends = match client.latest_offsets(TOPIC).await {
         Ok(ends) => ends,
@@ -52,7 +52,7 @@ async fn read(
     while !left.is_empty() {
         match timeout(PATIENCE, records.next()).await {
             Ok(Some(Ok(record))) => {
-                notes.read(Op::FinalRead, &record)?;
+                notes.read(op, &record)?;
                 if left.get(&record.partition) == Some(&record.next_offset()) {
                     left.remove(&record.partition);
                 }

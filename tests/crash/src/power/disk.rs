@@ -42,6 +42,18 @@ struct State {
     device: Device,
     power: Power,
     trap: Option<Trap>,
+    illness: Option<Illness>,
+    /// Requests that an illness failed.
+    failed: u64,
+}
+
+/// How a device with power fails: what it cannot do ends in `EIO`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Illness {
+    /// Whether writes fail too, not flushes alone.
+    pub(super) has_writes: bool,
+    /// Whether it stays, or is over with the first request that failed.
+    pub(super) is_sticky: bool,
 }
 
 #[derive(Debug)]
@@ -64,6 +76,8 @@ impl Disk {
             device,
             power: Power::On,
             trap: None,
+            illness: None,
+            failed: 0,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
@@ -103,6 +117,16 @@ impl Disk {
         state.trap.is_none()
     }
 
+    /// The device falls ill, or recovers.
+    pub(super) fn set_illness(&self, illness: Option<Illness>) {
+        self.state().illness = illness;
+    }
+
+    /// Requests that illnesses failed so far.
+    pub(super) fn failed(&self) -> u64 {
+        self.state().failed
+    }
+
     /// Power goes, unless it is gone.
     pub(super) fn cut(&self) {
         self.state().cut();
@@ -139,6 +163,21 @@ impl State {
         if matches!(self.power, Power::On) {
             self.power = Power::Cut(Vec::new());
         }
+    }
+
+    /// Whether illness fails a request now.
+    fn is_too_ill(&mut self, is_write: bool) -> bool {
+        let Some(illness) = self
+            .illness
+            .filter(|illness| illness.has_writes || !is_write)
+        else {
+            return false;
+        };
+        if !illness.is_sticky {
+            self.illness = None;
+        }
+        self.failed += 1;
+        true
     }
 
     /// Holds or fails a request unless power is on.
@@ -256,6 +295,9 @@ impl Filesystem for Files {
         if !matches!(state.power, Power::On) {
             return state.refuse(Held::Write(reply));
         }
+        if state.is_too_ill(true) {
+            return reply.error(Errno::EIO);
+        }
         match state.device.write(position, bytes) {
             Ok(()) => reply.written(u32::try_from(bytes.len()).unwrap_or_default()),
             Err(_) => reply.error(Errno::EIO),
@@ -275,6 +317,9 @@ impl Filesystem for Files {
         let mut state = self.shared.state();
         if !matches!(state.power, Power::On) {
             return state.refuse(Held::Flush(reply));
+        }
+        if state.is_too_ill(false) {
+            return reply.error(Errno::EIO);
         }
         let sprung = state.trap.as_mut().and_then(Trap::at_flush);
         if sprung == Some(Sprung::Before) {

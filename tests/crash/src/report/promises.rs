@@ -247,7 +247,7 @@ pub const PROMISES: &[Promise] = &[
             trial(
                 "a device lies: syncs do nothing, writes and reads go to the wrong place",
                 "misdirected",
-                TRIALS,
+                "src/store/local/tests/untrue.rs",
             ),
             test(
                 "the device refuses to read",
@@ -274,15 +274,16 @@ pub const PROMISES: &[Promise] = &[
     Promise {
         text: "After a failed sync nothing is acknowledged until a restart",
         shown: &[
-            trial(
+            trial_of(
                 "a sync fails, once or from then on",
                 "sync-failures",
-                TRIALS,
+                "src/writer/tests/sync_failures.rs",
+                ("sync_failure_points", 500),
             ),
             trial(
                 "a real device answers a sync with EIO",
                 "eio-on-sync",
-                TRIALS,
+                "tests/crash/src/power/eio.rs",
             ),
             test(
                 "a sync fails with publishes waiting",

@@ -32,6 +32,17 @@ impl Pass<'_> {
         if header.kind == GroupKind::Snapshot {
             self.found.newest_snapshot = Some((segment, position));
         }
+        let unproven = &mut self.found.unproven;
+        while unproven
+            .front()
+            .is_some_and(|(seq, _)| *seq < header.synced_seq)
+        {
+            unproven.pop_front();
+        }
+        // Of a mark, too, so that a start after a kill has little to write.
+        if self.given.last.durable_seq() <= header.seq {
+            unproven.push_back((header.seq, position));
+        }
         let mut at = GROUP_HEADER_BYTES;
         for _ in 0..header.entry_count {
             let Some((entry, next)) = Entry::read(bytes, at) else {
@@ -157,9 +168,12 @@ impl Pass<'_> {
 impl Pass<'_> {
     /// What was proven durable ends before group `seq`.
     fn pass_proven(&mut self, seq: u64) {
-        if let Some(proven) = self.proven.take_if(|proven| proven.next_seq <= seq) {
+        let passed = self.proven.take_if(|proven| proven.next_seq <= seq);
+        // Where nothing before it was seen, it is from a time before segments that were reclaimed since.
+        if let Some(proven) = passed.filter(|_| self.is_linked) {
             self.ends.note_state(proven.state, true);
         }
+        self.is_linked = true;
     }
 
     fn note_flaw(&mut self, segment: u64, position: u64, kind: FlawKind) {
