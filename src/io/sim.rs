@@ -48,6 +48,9 @@ struct State {
     dirs: BTreeSet<PathBuf>,
     locked: BTreeSet<PathBuf>,
     free_bytes: Option<u64>,
+    /// What all files together may have.
+    capacity_bytes: Option<u64>,
+    is_read_only: bool,
     writes: u64,
     syncs: u64,
     fail_write: Option<(u64, SimFault)>,
@@ -98,6 +101,24 @@ impl State {
     }
 }
 
+impl State {
+    fn used_bytes(&self) -> u64 {
+        let lengths = self.names.values();
+        let lengths = lengths.filter_map(|id| Some(self.contents.get(id)?.now.len() as u64));
+        lengths.sum()
+    }
+
+    /// How far a file may reach that is to reach to `end`.
+    fn reachable(&self, id: u64, end: u64) -> u64 {
+        let bytes = self.contents.get(&id).map_or(0, |file| file.now.len());
+        let Some(capacity) = self.capacity_bytes else {
+            return end;
+        };
+        let left = capacity.saturating_sub(self.used_bytes());
+        end.min((bytes as u64).saturating_add(left))
+    }
+}
+
 impl SimDisk {
     /// An empty disk.
     pub fn new() -> Self {
@@ -130,6 +151,22 @@ impl SimDisk {
     /// What [`Disk::free_bytes`] answers from now on.
     pub fn set_free_bytes(&self, bytes: u64) {
         self.state().free_bytes = Some(bytes);
+    }
+
+    /// Files grow no further once all of them together have so many bytes. The space that is said to
+    /// be free does not change: as when somebody else fills the device between two looks at it.
+    pub fn set_capacity_bytes(&self, bytes: Option<u64>) {
+        self.state().capacity_bytes = bytes;
+    }
+
+    /// Bytes of all files.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used_bytes()
+    }
+
+    /// From now on the device takes writes and syncs, and keeps nothing of them.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        self.state().is_read_only = is_read_only;
     }
 
     /// Makes reads of these bytes fail with `EIO`; answers whether there is such a file.
@@ -246,19 +283,44 @@ impl DiskFile for SimFile {
         let mut state = self.disk.state();
         state.writes += 1;
         let fault = state.fail_write.filter(|(at, _)| *at == state.writes);
-        let taken = match fault {
+        let mut fault = fault.map(|(_, fault)| fault);
+        let mut taken = match fault {
             Some(_) => bytes.get(..bytes.len() / 2).unwrap_or_default(),
             None => bytes,
         };
+        let end = position.saturating_add(taken.len() as u64);
+        let fits = state.reachable(self.id, end).saturating_sub(position);
+        if let Some(fitting) = taken
+            .get(..Self::position(fits))
+            .filter(|_| end > position + fits)
+        {
+            taken = fitting;
+            fault = Some(SimFault::Full);
+        }
         state.take(Step::Write(
             self.id,
             Self::position(position),
             taken.to_vec(),
         ));
         match fault {
-            Some((_, fault)) => Err(IoError::new("write", &self.path, fault.error())),
+            Some(fault) => Err(IoError::new("write", &self.path, fault.error())),
             None => Ok(()),
         }
+    }
+
+    fn reserve(&self, _from: u64, end: u64) -> Result<(), IoError> {
+        let mut state = self.disk.state();
+        let reached = state.reachable(self.id, end);
+        let length = state.contents.get(&self.id);
+        let length = length.map_or(0, |content| content.now.len());
+        if Self::position(reached) > length {
+            state.take(Step::Resize(self.id, Self::position(reached)));
+        }
+        if reached < end {
+            let source = SimFault::Full.error();
+            return Err(IoError::new("reserve space in", &self.path, source));
+        }
+        Ok(())
     }
 
     fn sync_data(&self) -> Result<(), IoError> {
@@ -267,7 +329,9 @@ impl DiskFile for SimFile {
         if let Some((_, fault)) = state.fail_sync.filter(|(at, _)| *at == state.syncs) {
             return Err(IoError::new("sync", &self.path, fault.error()));
         }
-        state.take(Step::Sync(self.id));
+        if !state.is_read_only {
+            state.take(Step::Sync(self.id));
+        }
         Ok(())
     }
 
@@ -362,6 +426,10 @@ impl Disk for SimDisk {
 
     fn free_bytes(&self, _path: &Path) -> Result<u64, IoError> {
         Ok(self.state().free_bytes.unwrap_or(1 << 40))
+    }
+
+    fn is_read_only(&self, _path: &Path) -> Result<bool, IoError> {
+        Ok(self.state().is_read_only)
     }
 
     fn lock(&self, path: &Path) -> Result<Option<Box<dyn DiskLock>>, IoError> {

@@ -305,6 +305,46 @@ fn a_full_disk_refuses_publishes_and_clears_by_itself() {
     assert_eq!(rig.views().write_state(), WriteState::Accepting);
 }
 
+#[test]
+fn a_disk_that_fills_up_between_two_looks_refuses_publishes_and_never_stops_the_writer() {
+    let rig = Rig::new();
+    let topic = rig.create("t", 1).expect("created");
+    let id = PartitionId {
+        topic,
+        ..PartitionId::new(0, 0)
+    };
+    rig.create("old", 1).expect("created");
+    rig.publish(id, Producer::default()).expect("published");
+    for cycle in 0..3 {
+        // Nothing is said to be missing: only writes find out.
+        rig.disk.set_capacity_bytes(Some(rig.disk.used_bytes()));
+        let full = (0..10_000).find_map(|_| rig.publish(id, Producer::default()).err());
+        assert!(
+            matches!(full, Some(PublishError::Journal(JournalError::Full { .. }))),
+            "{full:?}"
+        );
+        let stored = rig.high_watermark(id);
+        rig.commit("g", id, 1).expect("small changes go on");
+        let refused = (0..10_000).find_map(|_| rig.commit("g", id, 1).err());
+        assert!(
+            matches!(
+                refused,
+                Some(OffsetsError::Journal(JournalError::Full { .. }))
+            ),
+            "{refused:?}"
+        );
+        if cycle == 2 {
+            rig.ask(|answer| Command::DeleteTopic("old".into(), answer))
+                .expect("what frees space is accepted when nothing else is");
+        }
+        assert!(!rig.read(id, 0).is_empty());
+        rig.disk.set_capacity_bytes(None);
+        let appended = rig.publish(id, Producer::default()).expect("space is back");
+        assert_eq!(appended.base_offset, stored);
+        assert_eq!(rig.views().write_state(), WriteState::Accepting);
+    }
+}
+
 /// Free space is measured now and then: tries again until it was.
 fn loop_until<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
     for _ in 0..1_000_000 {

@@ -269,7 +269,7 @@ pub(super) fn write_clean_marker(shared: &Shared, end: JournalEnd) {
         let indexed: Vec<u64> = infos.iter().filter_map(of).collect();
         (indexed, infos.len())
     };
-    let is_checked = match &shared.index.tree {
+    let is_checked = match shared.index.tree() {
         Some(tree) => indexes::checkpoint(tree, token),
         None => false,
     };
