@@ -108,6 +108,8 @@ impl CommitGroup {
 pub enum Purpose {
     /// It has batches.
     Batches,
+    /// It has old records alone, copied forward so that the space around them comes back.
+    Copies,
     /// It has rows alone.
     Rows,
     /// It has rows alone, by which space comes back: a topic deleted, a log trimmed.

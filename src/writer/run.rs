@@ -153,14 +153,20 @@ impl Writer {
             Err(_) => return room,
         }
         if self.store.wants_snapshot() {
-            let snapshot = self.state.rows(&self.views.offsets());
-            if let Err(failure) = self.store.commit_snapshot(snapshot) {
-                let batches = Err(self.refusal(&failure));
+            let batches = self.roll();
+            if batches.is_err() {
                 return Room { batches, ..room };
             }
             return self.set_aside(demand);
         }
         room
+    }
+
+    /// Goes on in the next segment.
+    fn roll(&mut self) -> Result<(), JournalError> {
+        let snapshot = self.state.rows(&self.views.offsets());
+        let rolled = self.store.commit_snapshot(snapshot);
+        rolled.map(drop).map_err(|failure| self.refusal(&failure))
     }
 
     fn set_aside(&mut self, demand: Demand) -> Room {
@@ -219,7 +225,7 @@ impl Writer {
     fn admit(&mut self, command: Command, room: Room) {
         let now_ms = clock::now_unix_ms();
         let room = match command.purpose() {
-            Purpose::Batches => room.batches,
+            Purpose::Batches | Purpose::Copies => room.batches,
             Purpose::Rows => room.rows,
             Purpose::Freeing => room.freeing,
         };
@@ -386,8 +392,16 @@ impl Writer {
         if self.tidied.is_empty() {
             return;
         }
-        // A segment that is due to roll gets its snapshot first here too.
-        if self.prepare(Demand::default()).rows.is_ok()
+        // A segment that is due to roll gets its snapshot first here too. On a full device the next
+        // segment takes copies, by which space comes back, before it takes batches.
+        let room = self.prepare(Demand::default());
+        let is_due = room.batches.is_err() && room.rows.is_ok() && self.store.wants_snapshot();
+        if is_due && self.store.check_room(Purpose::Copies, 0).is_ok() {
+            // Refused for want of space, copies still go where there is some.
+            self.roll().ok();
+        }
+        if room.rows.is_ok()
+            && !self.failed
             && let Err(failure) = self.store.tidy()
         {
             self.refusal(&failure);

@@ -306,6 +306,42 @@ fn a_full_disk_refuses_publishes_and_clears_by_itself() {
 }
 
 #[test]
+fn what_is_deleted_from_a_full_disk_gives_its_space_back_through_its_neighbours() {
+    let rig = Rig::new();
+    let ids = ["kept", "gone"].map(|name| PartitionId {
+        topic: rig.create(name, 1).expect("created"),
+        ..PartitionId::new(0, 0)
+    });
+    let store = Arc::clone(rig.store.as_ref().expect("running"));
+    while store.usage().segments < 8 {
+        for (id, bytes) in ids.into_iter().zip([600, 6000]) {
+            let publish = |answer| {
+                Command::Publish(Publish {
+                    partition: id,
+                    batch: batch(Producer::default(), bytes),
+                    answer,
+                })
+            };
+            rig.ask(publish).expect("published");
+        }
+    }
+    // Below the floor, and not by much.
+    rig.disk.set_free_bytes(60 << 20);
+    loop_until(|| rig.publish(ids[0], Producer::default()).err());
+    rig.ask(|answer| Command::DeleteTopic("gone".into(), answer))
+        .expect("deleted");
+    loop_until(|| {
+        store.gather();
+        let (answer, answered) = channel();
+        let tidied = move || answer.send(()).expect("somebody waits");
+        rig.send(Command::Tidy(Box::new(tidied)));
+        answered.recv().expect("an answer");
+        (store.usage().segments <= 4).then_some(())
+    });
+    assert!(!rig.read(ids[0], 0).is_empty());
+}
+
+#[test]
 fn a_disk_that_fills_up_between_two_looks_refuses_publishes_and_never_stops_the_writer() {
     let rig = Rig::new();
     let topic = rig.create("t", 1).expect("created");

@@ -10,6 +10,8 @@
 pub mod campaign;
 pub mod checker;
 pub mod error;
+#[cfg(target_os = "linux")]
+mod full;
 pub mod history;
 pub mod kill;
 mod load;

@@ -14,7 +14,7 @@
 
 mod device;
 mod disk;
-mod system;
+pub(crate) mod system;
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::campaign::{Status, describe, fresh_folder};
 use crate::error::CrashError;
+use crate::full;
 use crate::history::now_ns;
 use crate::own_tests;
 
@@ -36,6 +37,10 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "bit-flips",
         run: own_tests::bit_flips,
+    },
+    Kind {
+        name: "disk-full",
+        run: full::disk_full,
     },
 ];
 

@@ -37,13 +37,11 @@ impl Appender {
         self.sync(shared)
     }
 
-    /// Copies go into blocks that the segment already occupies, also on a full device: they are
-    /// how its space comes back.
+    /// Whether copies may be appended, also on a full device: they are how its space comes back.
     fn has_room(&mut self, shared: &Shared, copies: &[ExtentCopy]) -> bool {
         let bytes = |copy: &ExtentCopy| u64::from(copy.extent.bytes) + 64;
         let need: u64 = copies.iter().map(bytes).sum();
-        self.fits(shared, Purpose::Rows, need)
-            || self.check_room(shared, Purpose::Batches, need).is_ok()
+        self.check_room(shared, Purpose::Copies, need).is_ok()
     }
 
     /// A group without batches behind the last one. It says that everything before it was durable,

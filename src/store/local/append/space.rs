@@ -41,12 +41,13 @@ impl FreeSpace {
         self.written_bytes += bytes;
     }
 
-    /// Refuses a group while too little is free. Rows alone may use most of the reserve, and what
-    /// gives space back may use all of it.
+    /// Refuses a group while too little is free. Copies give back three times what they take, so they
+    /// may use half of the reserve, rows alone most of it, and what gives space back all of it.
     fn admit(&mut self, shared: &Shared, purpose: Purpose) -> Result<(), CommitError> {
         let floor = shared.config.free_floor_bytes;
         let floor_bytes = match purpose {
             Purpose::Batches => floor,
+            Purpose::Copies => floor / 2,
             Purpose::Rows => floor / 4,
             Purpose::Freeing => return Ok(()),
         };
@@ -139,7 +140,7 @@ fn needed(shared: &Shared, purpose: Purpose, bytes: u64) -> u64 {
     let reserve = rows_reserve(shared);
     let kept = match purpose {
         Purpose::Batches => reserve,
-        Purpose::Rows => reserve / 2,
+        Purpose::Copies | Purpose::Rows => reserve / 2,
         Purpose::Freeing => 0,
     };
     let trims = locked(&shared.trims).len() * TRIM_BYTES;

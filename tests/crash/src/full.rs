@@ -1,0 +1,428 @@
+//! A disk that is full: filled by the broker itself, or by a stranger who takes the last byte in the
+//! middle of publishing, and drained again, many times under one broker that is never restarted.
+//!
+//! Then the same folder at zero bytes free: brokers that stop, that are killed and that start, their
+//! log on the full disk too. Owns the order of it. Must not know: how a disk is filled (`volume`),
+//! how records are accounted for (`ledger`, and the judge of histories).
+
+pub(crate) mod ledger;
+pub(crate) mod volume;
+
+use std::path::Path;
+use std::time::Duration;
+
+use falcon_client::{Client, ErrorCode, Partition, TopicChange};
+use tokio::runtime::Runtime;
+
+use crate::checker::check_trimmed;
+use crate::error::CrashError;
+use crate::history::now_ns;
+use crate::load::{self, Load};
+use crate::process::{Broker, Program, free_port};
+use crate::trial::{Findings, TrialOptions};
+use ledger::{Ledger, Published};
+use volume::Volume;
+
+const DEVICE_BYTES: u64 = 96 << 20;
+/// Small segments, so that the disk holds many of them.
+const SETTINGS: [(&str, &str); 6] = [
+    ("FALCON_STORAGE_RETENTION_CHECK_MS", "100ms"),
+    ("FALCON_STORAGE_SEGMENT_BYTES", "2MiB"),
+    ("FALCON_STORAGE_FREE_FLOOR_BYTES", "6MiB"),
+    ("FALCON_STORAGE_CACHE_BYTES", "1MiB"),
+    ("FALCON_LIMITS_BATCH_BYTES_MAX", "128KiB"),
+    ("FALCON_SHUTDOWN_GRACE_MS", "2s"),
+];
+/// What each partition of the load keeps.
+const RETENTION_BYTES: u64 = 1 << 20;
+const LEDGER_BYTES: usize = 600;
+const BALLAST_BYTES: usize = 30_000;
+/// Longest until a full disk is noticed, and until space that is back is used.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Cycles between two comparisons of everything.
+const COMPARE_EVERY: u32 = 5;
+
+/// How the disk becomes full, and empty again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By records; the topic is deleted.
+    RecordsDeleted,
+    /// By a stranger, suddenly, while records are published; he goes.
+    Stranger,
+    /// By records; a retention setting trims them.
+    RecordsTrimmed,
+    /// By records and then a stranger; the topic is deleted with no byte free, then he goes.
+    Both,
+}
+
+const WAYS: [Way; 4] = [
+    Way::Stranger,
+    Way::RecordsDeleted,
+    Way::Both,
+    Way::RecordsTrimmed,
+];
+
+/// The trial.
+pub(crate) fn disk_full(options: &TrialOptions) -> Result<Findings, CrashError> {
+    let (cycles, restarts) = if options.is_long { (50, 12) } else { (3, 1) };
+    let volume = Volume::new(&options.folder, DEVICE_BYTES)?;
+    let runtime = runtime()?;
+    let program = program(options, &volume, &SETTINGS)?;
+    let mut findings = Findings::default();
+    for name in ["acked", "lost", "duplicates", "restarts"] {
+        findings.figure(name, 0);
+    }
+    let mut trial = Full {
+        runtime: &runtime,
+        volume: &volume,
+        findings,
+    };
+    let ledger = trial.fill_and_drain(&program, cycles, &options.folder)?;
+    if let Some(ledger) = ledger {
+        trial.at_zero(&program, restarts, ledger)?;
+    }
+    let findings = trial.findings;
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    Ok(findings)
+}
+
+/// What clients run on.
+pub(crate) fn runtime() -> Result<Runtime, CrashError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let built = builder.worker_threads(2).enable_all().build();
+    built.map_err(|error| CrashError::Program(format!("no runtime: {error}")))
+}
+
+/// A broker on the volume, its log beside it.
+pub(crate) fn program(
+    options: &TrialOptions,
+    volume: &Volume,
+    settings: &[(&str, &str)],
+) -> Result<Program, CrashError> {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    Ok(Program {
+        path: options.program.clone(),
+        data_dir: volume.path().join("data"),
+        log: options.folder.join("broker.log"),
+        environment: settings.iter().map(owned).collect(),
+        port: free_port()?,
+    })
+}
+
+/// Starts a broker and waits until it serves.
+pub(crate) fn start(program: &Program) -> Result<Broker, CrashError> {
+    let broker = program.start()?;
+    match broker.wait_ready() {
+        Some(_) => Ok(broker),
+        None => Err(CrashError::Program("it did not start".into())),
+    }
+}
+
+/// A connection to it.
+pub(crate) async fn connect(program: &Program) -> Result<Client, CrashError> {
+    let client = Client::connect(&program.address()).await;
+    client.map_err(|error| CrashError::Program(format!("it accepts nobody: {error}")))
+}
+
+/// Lines of a log that must not be there.
+pub(crate) fn bad_lines(log: &str, expected: &[&str]) -> Vec<String> {
+    let is_bad = |line: &&str| {
+        let is_expected = expected.iter().any(|message| line.contains(message));
+        line.contains("panicked") || (line.contains(" ERROR ") && !is_expected)
+    };
+    log.lines().filter(is_bad).map(str::to_owned).collect()
+}
+
+struct Full<'a> {
+    runtime: &'a Runtime,
+    volume: &'a Volume,
+    findings: Findings,
+}
+
+impl Full<'_> {
+    /// All cycles under one broker. `None`: there is nothing to go on with.
+    fn fill_and_drain(
+        &mut self,
+        program: &Program,
+        cycles: u32,
+        folder: &Path,
+    ) -> Result<Option<Ledger>, CrashError> {
+        let broker = start(program)?;
+        let client = self.runtime.block_on(connect(program))?;
+        let handle = self.runtime.handle().clone();
+        let histories = folder.to_path_buf();
+        let topic = (4, Some(RETENTION_BYTES));
+        let mut load = Load::new(handle, program.address(), histories, topic)?;
+        load.start_lasting()?;
+        let shape = (1, LEDGER_BYTES);
+        let mut ledger = self
+            .runtime
+            .block_on(Ledger::create(&client, "ledger", shape))?;
+        for cycle in 0..cycles {
+            load.start_fresh()?;
+            let way = WAYS.into_iter().cycle().nth(cycle as usize);
+            let way = way.unwrap_or(Way::Stranger);
+            let done = self.cycle(&client, &mut ledger, (cycle, way));
+            load.abandon_fresh();
+            if !done? {
+                self.judge_log(program);
+                return Ok(None);
+            }
+            self.add("cycles", 1);
+            if cycle % COMPARE_EVERY == COMPARE_EVERY - 1 || cycle + 1 == cycles {
+                self.compare(&ledger);
+            }
+        }
+        load.finish();
+        self.read_finally(&client, &load)?;
+        self.findings.expect(broker.stop(), || {
+            "the broker did not last to the end, or did not stop in order".into()
+        });
+        self.judge_log(program);
+        self.add("acked", ledger.acked());
+        Ok(Some(ledger))
+    }
+
+    /// One time full and back. Answers whether going on makes sense.
+    fn cycle(
+        &mut self,
+        client: &Client,
+        ledger: &mut Ledger,
+        (cycle, way): (u32, Way),
+    ) -> Result<bool, CrashError> {
+        let mut ballast = None;
+        if way != Way::Stranger {
+            let (name, shape) = (format!("ballast-{cycle}"), (2, BALLAST_BYTES));
+            let filled = self
+                .runtime
+                .block_on(Ledger::create(client, &name, shape))?;
+            ballast = Some(filled);
+        }
+        if let Some(ballast) = &mut ballast {
+            let end = self.runtime.block_on(ballast.fill(2 * DEVICE_BYTES));
+            self.expect_full(&end, way);
+        }
+        let stranger = match way {
+            Way::Stranger | Way::Both => Some(self.volume.fill()?),
+            Way::RecordsDeleted | Way::RecordsTrimmed => None,
+        };
+        if !self.until(ledger, &Published::Full, way) {
+            return Ok(false);
+        }
+        self.while_full(client, ledger, way);
+        let is_freed = self.drain(client, ballast.as_ref(), way);
+        drop(stranger);
+        if let Some(ballast) = &ballast {
+            self.add("acked", ballast.acked());
+            if way == Way::RecordsTrimmed && is_freed {
+                // Emptied, and of no use any more.
+                let deleted = client.delete_topic(&ballast.topic);
+                self.runtime.block_on(deleted).ok();
+            }
+        }
+        let begun = now_ns();
+        let is_resumed = self.until(ledger, &Published::Acked, way);
+        let took = Duration::from_nanos(now_ns().saturating_sub(begun)).as_millis();
+        self.raise("resume_ms_max", u64::try_from(took).unwrap_or(u64::MAX));
+        Ok(is_resumed)
+    }
+
+    fn expect_full(&mut self, end: &Published, way: Way) {
+        self.findings.expect(*end == Published::Full, || {
+            format!("{way:?}: the disk was filled, and the last publish ended with {end:?}")
+        });
+    }
+
+    /// Publishes until one ends like that. Every other end but the two that are due is a finding.
+    fn until(&mut self, ledger: &mut Ledger, wanted: &Published, way: Way) -> bool {
+        let begun = now_ns();
+        loop {
+            let ended = self.runtime.block_on(ledger.publish());
+            match &ended {
+                Published::Acked => {}
+                Published::Full => self.add("refused_while_full", 1),
+                Published::Otherwise(said) => {
+                    let said = format!("{way:?}: a publish ended with: {said}");
+                    self.findings.broken.push(said);
+                    return false;
+                }
+            }
+            if ended == *wanted {
+                return true;
+            }
+            if Duration::from_nanos(now_ns().saturating_sub(begun)) > DEADLINE {
+                let said = format!("{way:?}: still {ended:?} after {DEADLINE:?}, want {wanted:?}");
+                self.findings.broken.push(said);
+                return false;
+            }
+        }
+    }
+
+    /// What must go on without space.
+    fn while_full(&mut self, client: &Client, ledger: &Ledger, way: Way) {
+        let offsets = client.offsets("full");
+        for round in 1..=4 {
+            let last = ledger.acked().saturating_sub(4 - round);
+            let position = falcon_client::Offset::ZERO.advance(last);
+            let committed = offsets.commit(&ledger.topic, Partition(0), position);
+            match self.runtime.block_on(committed) {
+                Ok(()) => self.add("offset_commits_while_full", 1),
+                Err(error) if error.code() == Some(ErrorCode::StorageFull) => {
+                    self.add("offset_commits_refused", 1);
+                }
+                Err(error) => {
+                    let said = format!("{way:?}: an offset commit ended with: {error}");
+                    self.findings.broken.push(said);
+                }
+            }
+        }
+        match self.runtime.block_on(offsets.fetch(&ledger.topic)) {
+            Ok(_) => self.add("offset_reads_while_full", 1),
+            Err(error) => {
+                let said = format!("{way:?}: committed offsets cannot be read: {error}");
+                self.findings.broken.push(said);
+            }
+        }
+        let compared = self.compare(ledger);
+        self.add("records_read_while_full", compared);
+    }
+
+    /// Frees what the broker itself may free; answers whether it did.
+    fn drain(&mut self, client: &Client, ballast: Option<&Ledger>, way: Way) -> bool {
+        let Some(ballast) = ballast else { return true };
+        // With a stranger about, all that is free is what was set aside.
+        self.compare(ballast);
+        let topic = &ballast.topic;
+        let freed = match way {
+            Way::RecordsTrimmed => {
+                let change = TopicChange::new().retention_bytes(Some(1));
+                self.runtime.block_on(client.alter_topic(topic, change))
+            }
+            Way::Stranger | Way::RecordsDeleted | Way::Both => {
+                self.runtime.block_on(client.delete_topic(topic))
+            }
+        };
+        let said = freed.as_ref().err().map(ToString::to_string);
+        self.findings.expect(freed.is_ok(), || {
+            format!("{way:?}: what frees space was refused: {said:?}")
+        });
+        freed.is_ok()
+    }
+
+    /// Compares what is stored with what was acknowledged; answers how much was read.
+    fn compare(&mut self, ledger: &Ledger) -> u64 {
+        let compared = self.runtime.block_on(ledger.compare());
+        self.add("lost", compared.lost);
+        self.add("duplicates", compared.duplicates);
+        self.findings.expect(compared.lost == 0, || {
+            format!("{}: {} records are lost", ledger.topic, compared.lost)
+        });
+        self.findings.broken.extend(compared.wrong);
+        compared.read
+    }
+
+    /// The judge's verdict on the clients that were at work all the time.
+    fn read_finally(&mut self, client: &Client, load: &Load) -> Result<(), CrashError> {
+        // Nothing is trimmed under the full read.
+        let change = TopicChange::new().retention_bytes(None);
+        let altered = self
+            .runtime
+            .block_on(client.alter_topic(load::TOPIC, change));
+        let said = altered.err().map(|error| error.to_string());
+        self.findings
+            .expect(said.is_none(), || format!("retention stays: {said:?}"));
+        load.read_all()?;
+        let verdict = check_trimmed(&load.files()[..])?;
+        self.add("acked", verdict.counts.acked);
+        self.add("records_compared", verdict.counts.stored);
+        self.findings
+            .expect(verdict.is_clean(), || format!("{verdict:?}"));
+        self.findings.broken.extend(load.complaints());
+        Ok(())
+    }
+
+    fn judge_log(&mut self, program: &Program) {
+        const EXPECTED: [&str; 3] = [
+            "the disk is full, publishes are refused",
+            "the index cannot be used",
+            "the index cannot be written",
+        ];
+        let bad = bad_lines(&program.read_log(), &EXPECTED);
+        self.findings.broken.extend(bad);
+    }
+
+    /// Stops, kills and starts with no byte free, the log on the same disk.
+    fn at_zero(
+        &mut self,
+        program: &Program,
+        restarts: u32,
+        mut ledger: Ledger,
+    ) -> Result<(), CrashError> {
+        let program = Program {
+            log: self.volume.path().join("broker.log"),
+            ..program.clone()
+        };
+        for name in [
+            "starts_at_zero_free",
+            "stops_at_zero_free",
+            "kills_at_zero_free",
+        ] {
+            self.findings.figure(name, 0);
+        }
+        let mut broker = start(&program)?;
+        for _ in 0..restarts {
+            self.go_on(&program, &mut ledger)?;
+            self.until(&mut ledger, &Published::Acked, Way::Stranger);
+            let stranger = self.volume.fill()?;
+            self.until(&mut ledger, &Published::Full, Way::Stranger);
+            let free = self.volume.free_bytes()?;
+            self.findings
+                .expect(free == 0, || format!("{free} bytes are free, want none"));
+            self.findings.expect(broker.stop(), || {
+                "a broker did not stop in order with no byte free".into()
+            });
+            self.add("stops_at_zero_free", 1);
+            broker = self.start_at_zero(&program, &mut ledger)?;
+            broker.kill();
+            self.add("kills_at_zero_free", 1);
+            broker = self.start_at_zero(&program, &mut ledger)?;
+            drop(stranger);
+            self.until(&mut ledger, &Published::Acked, Way::Stranger);
+        }
+        self.compare(&ledger);
+        self.findings
+            .expect(broker.stop(), || "the last broker did not stop".into());
+        self.judge_log(&program);
+        Ok(())
+    }
+
+    fn start_at_zero(
+        &mut self,
+        program: &Program,
+        ledger: &mut Ledger,
+    ) -> Result<Broker, CrashError> {
+        let broker = start(program)?;
+        self.add("starts_at_zero_free", 1);
+        self.go_on(program, ledger)?;
+        self.compare(ledger);
+        Ok(broker)
+    }
+
+    /// With a new connection and, where a full disk lets one have it, a new publisher.
+    fn go_on(&mut self, program: &Program, ledger: &mut Ledger) -> Result<(), CrashError> {
+        let client = self.runtime.block_on(connect(program))?;
+        if let Err(error) = self.runtime.block_on(ledger.reconnect(&client)) {
+            self.findings.broken.push(format!("no publisher: {error}"));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, name: &str, more: u64) {
+        *self.findings.figures.entry(name.to_owned()).or_default() += more;
+    }
+
+    fn raise(&mut self, name: &str, value: u64) {
+        let highest = self.findings.figures.entry(name.to_owned()).or_default();
+        *highest = value.max(*highest);
+    }
+}
