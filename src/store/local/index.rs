@@ -38,7 +38,7 @@ impl Place {
     }
 }
 
-/// Both halves of the index.
+/// Both halves of the index. When it is dropped, sled is closed, unless that would panic.
 #[derive(Debug)]
 pub(super) struct Index {
     pub(super) memory: RwLock<MemoryIndex>,
@@ -187,5 +187,21 @@ impl Index {
             (Some(memory), Some(tree)) => Some(memory.min(tree)),
             (memory, tree) => memory.or(tree),
         })
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        let Some(tree) = self.tree.take() else {
+            return;
+        };
+        if tree.can_sync() {
+            drop(tree);
+        } else {
+            // sled panics when its last sync fails. Its threads and its file lock stay until the
+            // process ends; what it holds is built again.
+            tracing::warn!("the index was not closed, because it cannot be synced");
+            std::mem::forget(tree);
+        }
     }
 }

@@ -241,6 +241,7 @@ impl Full<'_> {
             match &ended {
                 Published::Acked => {}
                 Published::Full => self.add("refused_while_full", 1),
+                Published::Unanswered => self.add("unanswered", 1),
                 Published::Otherwise(said) => {
                     let said = format!("{way:?}: a publish ended with: {said}");
                     self.findings.broken.push(said);

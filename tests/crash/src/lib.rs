@@ -20,6 +20,8 @@ mod payload;
 #[cfg(target_os = "linux")]
 pub mod power;
 mod process;
+#[cfg(target_os = "linux")]
+mod read_only;
 pub mod results;
 pub mod round;
 pub mod scale;

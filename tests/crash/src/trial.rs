@@ -15,6 +15,7 @@ use crate::error::CrashError;
 use crate::full;
 use crate::history::now_ns;
 use crate::own_tests;
+use crate::read_only;
 
 /// Findings kept in words.
 const SAID_MAX: usize = 40;
@@ -41,6 +42,10 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "disk-full",
         run: full::disk_full,
+    },
+    Kind {
+        name: "read-only",
+        run: read_only::read_only,
     },
 ];
 

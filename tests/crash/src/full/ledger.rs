@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::error::CrashError;
 
 /// A publish that was refused is tried again for so long.
-const DELIVERY_TIMEOUT: Duration = Duration::from_millis(300);
+const DELIVERY_TIMEOUT: Duration = Duration::from_millis(1000);
 /// Longest time between two records that are there.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -25,6 +25,8 @@ pub(crate) enum Published {
     Acked,
     /// Refused for want of space, and not stored.
     Full,
+    /// Not answered in time: it may be stored.
+    Unanswered,
     /// Neither: in words.
     Otherwise(String),
 }
@@ -92,8 +94,8 @@ impl Ledger {
         self.note(number, &ended)
     }
 
-    /// Publishes `bytes`, many records at a time, or until the first is not acknowledged; answers how
-    /// that one ended.
+    /// Publishes `bytes`, many records at a time, or until the first is refused; answers how that one
+    /// ended.
     pub(crate) async fn fill(&mut self, bytes: u64) -> Published {
         let records = bytes / self.value_bytes as u64;
         let mut tickets = std::collections::VecDeque::new();
@@ -110,14 +112,14 @@ impl Ledger {
                 let ended = ticket.await;
                 end = self.note(number, &ended);
             }
-            if end != Published::Acked {
+            if !matches!(end, Published::Acked | Published::Unanswered) {
                 break;
             }
         }
         for (number, ticket) in tickets {
             let ended = ticket.await;
             let ended = self.note(number, &ended);
-            if end == Published::Acked {
+            if matches!(end, Published::Acked | Published::Unanswered) {
                 end = ended;
             }
         }
@@ -219,6 +221,9 @@ impl Ledger {
         if is_full(error) {
             return Published::Full;
         }
+        if is_unanswered(error) {
+            return Published::Unanswered;
+        }
         Published::Otherwise(error.to_string())
     }
 }
@@ -232,6 +237,14 @@ fn is_full(error: &PublishError) -> bool {
         return last.contains("storage_full");
     }
     error.code() == Some(ErrorCode::StorageFull)
+}
+
+/// Whether a slow machine is all that is known of.
+fn is_unanswered(error: &PublishError) -> bool {
+    if let PublishError::EarlierFailed { cause } = error {
+        return is_unanswered(cause);
+    }
+    matches!(error, PublishError::DeliveryTimeout { last, .. } if last == "no answer")
 }
 
 async fn publisher(client: &Client, topic: &str) -> Result<Publisher, falcon_client::Error> {

@@ -28,7 +28,7 @@ pub(crate) struct Volume {
 }
 
 impl Volume {
-    /// Makes and mounts one of `bytes` below `folder`.
+    /// Makes and mounts one of `bytes` below `folder`, that goes read-only when it finds itself broken.
     pub(crate) fn new(folder: &Path, bytes: u64) -> Result<Self, CrashError> {
         system::check("ext4")?;
         let image = folder.join("image");
@@ -38,7 +38,18 @@ impl Volume {
         let sized = file.set_len(bytes);
         sized.map_err(CrashError::io("resize", &image))?;
         let path = image.to_string_lossy();
-        let options = ["-q", "-F", "-m", "0", "-J", "size=4", "-E", "nodiscard"];
+        let options = [
+            "-q",
+            "-F",
+            "-m",
+            "0",
+            "-e",
+            "remount-ro",
+            "-J",
+            "size=4",
+            "-E",
+            "nodiscard",
+        ];
         system::run("mkfs.ext4", &[&options[..], &[&path]].concat())?;
         let mut volume = Self {
             mounted: None,
