@@ -41,7 +41,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The trial.
 pub(crate) fn read_only(options: &TrialOptions) -> Result<Findings, CrashError> {
-    let cycles = if options.is_long { 30 } else { 3 };
+    let cycles = if options.is_long { 30 } else { 2 };
     let mut volume = Volume::new(&options.folder, DEVICE_BYTES)?;
     let runtime = runtime()?;
     let program = program(options, &volume, &SETTINGS)?;
