@@ -9,26 +9,26 @@ pub(crate) mod ledger;
 pub(crate) mod volume;
 
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use falcon_client::{Client, ErrorCode, Partition, TopicChange};
 use tokio::runtime::Runtime;
 
-use crate::checker::check_trimmed;
+use crate::checker::{check, check_trimmed};
 use crate::error::CrashError;
 use crate::history::now_ns;
 use crate::load::{self, Load};
 use crate::process::{Broker, Program, free_port};
 use crate::trial::{Findings, TrialOptions};
 use ledger::{Ledger, Published};
-use volume::Volume;
+use volume::{Stranger, Volume};
 
 const DEVICE_BYTES: u64 = 96 << 20;
 /// Small segments, so that the disk holds many of them.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 5] = [
     ("FALCON_STORAGE_RETENTION_CHECK_MS", "100ms"),
     ("FALCON_STORAGE_SEGMENT_BYTES", "2MiB"),
-    ("FALCON_STORAGE_FREE_FLOOR_BYTES", "6MiB"),
     ("FALCON_STORAGE_CACHE_BYTES", "1MiB"),
     ("FALCON_LIMITS_BATCH_BYTES_MAX", "128KiB"),
     ("FALCON_SHUTDOWN_GRACE_MS", "2s"),
@@ -51,20 +51,39 @@ enum Way {
     Stranger,
     /// By records; a retention setting trims them.
     RecordsTrimmed,
-    /// By records and then a stranger; the topic is deleted with no byte free, then he goes.
+    /// By records, and in the middle of them a stranger; the topic is deleted with no byte free, then he
+    /// goes.
     Both,
 }
 
-const WAYS: [Way; 4] = [
+/// What one broker goes through.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    name: &'static str,
+    /// What its cycles are called in the results.
+    figure: &'static str,
+    cycles: u32,
+    ways: &'static [Way],
+    /// Without one nothing is refused before the last byte: it is the writes that find out.
+    floor: &'static str,
+    retention_bytes: Option<u64>,
+}
+
+const WAYS: &[Way] = &[
     Way::Stranger,
     Way::RecordsDeleted,
     Way::Both,
     Way::RecordsTrimmed,
 ];
+const FLOOR: &str = "FALCON_STORAGE_FREE_FLOOR_BYTES";
 
 /// The trial.
 pub(crate) fn disk_full(options: &TrialOptions) -> Result<Findings, CrashError> {
-    let (cycles, restarts) = if options.is_long { (50, 12) } else { (3, 1) };
+    let (cycles, sudden, restarts) = if options.is_long {
+        (50, 12, 12)
+    } else {
+        (3, 1, 1)
+    };
     let volume = Volume::new(&options.folder, DEVICE_BYTES)?;
     let runtime = runtime()?;
     let program = program(options, &volume, &SETTINGS)?;
@@ -77,13 +96,48 @@ pub(crate) fn disk_full(options: &TrialOptions) -> Result<Findings, CrashError> 
         volume: &volume,
         findings,
     };
-    let ledger = trial.fill_and_drain(&program, cycles, &options.folder)?;
-    if let Some(ledger) = ledger {
-        trial.at_zero(&program, restarts, ledger)?;
+    let without_floor = Plan {
+        name: "without-floor",
+        figure: "cycles_without_floor",
+        cycles: sudden,
+        ways: &[Way::Both],
+        floor: "0",
+        retention_bytes: None,
+    };
+    let with_floor = Plan {
+        name: "with-floor",
+        figure: "cycles",
+        cycles,
+        ways: WAYS,
+        floor: "6MiB",
+        retention_bytes: Some(RETENTION_BYTES),
+    };
+    for plan in [without_floor, with_floor] {
+        let program = plan.program(&program);
+        let folder = options.folder.join(plan.name);
+        std::fs::create_dir(&folder).map_err(CrashError::io("create", &folder))?;
+        let ledger = trial.fill_and_drain(&program, plan, &folder)?;
+        let Some(ledger) = ledger else { break };
+        if plan.floor == "0" {
+            let folder = &program.data_dir;
+            std::fs::remove_dir_all(folder).map_err(CrashError::io("remove", folder))?;
+        } else {
+            trial.at_zero(&program, restarts, ledger)?;
+        }
     }
     let findings = trial.findings;
     runtime.shutdown_timeout(Duration::from_secs(5));
     Ok(findings)
+}
+
+impl Plan {
+    fn program(&self, program: &Program) -> Program {
+        let mut program = program.clone();
+        let floor = (FLOOR.to_owned(), self.floor.to_owned());
+        program.environment.push(floor);
+        program.data_dir.set_file_name(self.name);
+        program
+    }
 }
 
 /// What clients run on.
@@ -144,23 +198,23 @@ impl Full<'_> {
     fn fill_and_drain(
         &mut self,
         program: &Program,
-        cycles: u32,
+        plan: Plan,
         folder: &Path,
     ) -> Result<Option<Ledger>, CrashError> {
         let broker = start(program)?;
         let client = self.runtime.block_on(connect(program))?;
         let handle = self.runtime.handle().clone();
         let histories = folder.to_path_buf();
-        let topic = (4, Some(RETENTION_BYTES));
+        let topic = (4, plan.retention_bytes);
         let mut load = Load::new(handle, program.address(), histories, topic)?;
         load.start_lasting()?;
         let shape = (1, LEDGER_BYTES);
         let mut ledger = self
             .runtime
             .block_on(Ledger::create(&client, "ledger", shape))?;
-        for cycle in 0..cycles {
+        for cycle in 0..plan.cycles {
             load.start_fresh()?;
-            let way = WAYS.into_iter().cycle().nth(cycle as usize);
+            let way = plan.ways.iter().copied().cycle().nth(cycle as usize);
             let way = way.unwrap_or(Way::Stranger);
             let done = self.cycle(&client, &mut ledger, (cycle, way));
             load.abandon_fresh();
@@ -168,13 +222,13 @@ impl Full<'_> {
                 self.judge_log(program);
                 return Ok(None);
             }
-            self.add("cycles", 1);
-            if cycle % COMPARE_EVERY == COMPARE_EVERY - 1 || cycle + 1 == cycles {
+            self.add(plan.figure, 1);
+            if cycle % COMPARE_EVERY == COMPARE_EVERY - 1 || cycle + 1 == plan.cycles {
                 self.compare(&ledger);
             }
         }
         load.finish();
-        self.read_finally(&client, &load)?;
+        self.read_finally(&client, &load, plan)?;
         self.findings.expect(broker.stop(), || {
             "the broker did not last to the end, or did not stop in order".into()
         });
@@ -198,13 +252,9 @@ impl Full<'_> {
                 .block_on(Ledger::create(client, &name, shape))?;
             ballast = Some(filled);
         }
-        if let Some(ballast) = &mut ballast {
-            let end = self.runtime.block_on(ballast.fill(2 * DEVICE_BYTES));
-            self.expect_full(&end, way);
-        }
-        let stranger = match way {
-            Way::Stranger | Way::Both => Some(self.volume.fill()?),
-            Way::RecordsDeleted | Way::RecordsTrimmed => None,
+        let stranger = match &mut ballast {
+            None => Some(self.volume.fill()?),
+            Some(ballast) => self.fill_with(ballast, way)?,
         };
         if !self.until(ledger, &Published::Full, way) {
             return Ok(false);
@@ -227,10 +277,26 @@ impl Full<'_> {
         Ok(is_resumed)
     }
 
-    fn expect_full(&mut self, end: &Published, way: Way) {
-        self.findings.expect(*end == Published::Full, || {
+    /// Publishes until there is no space, a stranger coming in the middle of it or not.
+    fn fill_with(
+        &mut self,
+        ballast: &mut Ledger,
+        way: Way,
+    ) -> Result<Option<Stranger>, CrashError> {
+        let volume = self.volume;
+        let (end, stranger) = thread::scope(|scope| {
+            let come = || {
+                thread::sleep(Duration::from_millis(fastrand::u64(50..400)));
+                volume.fill()
+            };
+            let stranger = (way == Way::Both).then(|| scope.spawn(come));
+            let end = self.runtime.block_on(ballast.fill(2 * DEVICE_BYTES));
+            (end, stranger.and_then(|thread| thread.join().ok()))
+        });
+        self.findings.expect(end == Published::Full, || {
             format!("{way:?}: the disk was filled, and the last publish ended with {end:?}")
         });
+        stranger.transpose()
     }
 
     /// Publishes until one ends like that. Every other end but the two that are due is a finding.
@@ -323,7 +389,7 @@ impl Full<'_> {
     }
 
     /// The judge's verdict on the clients that were at work all the time.
-    fn read_finally(&mut self, client: &Client, load: &Load) -> Result<(), CrashError> {
+    fn read_finally(&mut self, client: &Client, load: &Load, plan: Plan) -> Result<(), CrashError> {
         // Nothing is trimmed under the full read.
         let change = TopicChange::new().retention_bytes(None);
         let altered = self
@@ -333,7 +399,10 @@ impl Full<'_> {
         self.findings
             .expect(said.is_none(), || format!("retention stays: {said:?}"));
         load.read_all()?;
-        let verdict = check_trimmed(&load.files()[..])?;
+        let verdict = match plan.retention_bytes {
+            Some(_) => check_trimmed(&load.files()[..])?,
+            None => check(&load.files()[..])?,
+        };
         self.add("acked", verdict.counts.acked);
         self.add("records_compared", verdict.counts.stored);
         self.findings
