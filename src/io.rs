@@ -72,6 +72,10 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Writes all of `bytes` at `position`; the file grows where needed.
     fn write_at(&self, position: u64, bytes: &[u8]) -> Result<(), IoError>;
 
+    /// Sets space aside up to `end`, so that no write below meets a full device any more; what is new in
+    /// the file is zero. Bytes that are there stay. After an error the file may be longer.
+    fn reserve(&self, from: u64, end: u64) -> Result<(), IoError>;
+
     /// Blocks until bytes and length survive power loss. After an error nothing is known about
     /// anything written since the last success: never call it again for the same bytes.
     fn sync_data(&self) -> Result<(), IoError>;
@@ -111,6 +115,10 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
     /// Bytes that this process may still use on the device that holds `path`.
     fn free_bytes(&self, path: &Path) -> Result<u64, IoError>;
+
+    /// Whether the device that holds `path` takes no writes. Then a sync may report success without
+    /// having done anything.
+    fn is_read_only(&self, path: &Path) -> Result<bool, IoError>;
 
     /// Locks a file, creating it where needed; `None` while another process holds it.
     fn lock(&self, path: &Path) -> Result<Option<Box<dyn DiskLock>>, IoError>;

@@ -103,6 +103,19 @@ impl CommitGroup {
     }
 }
 
+/// What a group is for. On a full device each gets further than the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// It has batches.
+    Batches,
+    /// It has old records alone, copied forward so that the space around them comes back.
+    Copies,
+    /// It has rows alone.
+    Rows,
+    /// It has rows alone, by which space comes back: a topic deleted, a log trimmed.
+    Freeing,
+}
+
 /// Batches of one partition that lie together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
@@ -231,10 +244,9 @@ pub trait Store: Send + Sync + 'static {
     /// Takes a group, atomically and after all earlier ones. It is neither durable nor readable yet.
     fn commit(&self, group: CommitGroup) -> Result<CommitSeq, CommitError>;
 
-    /// Refuses with [`CommitError::Full`] when too little space is left. Asked before a group is
-    /// put together, because a group once decided on must be committed; groups without batches may
-    /// use the reserve.
-    fn check_room(&self, has_batches: bool) -> Result<(), CommitError>;
+    /// Sets space aside for a group of about `bytes`, or refuses with [`CommitError::Full`]. Asked before
+    /// a group is put together, because a group once decided on must be committed.
+    fn check_room(&self, purpose: Purpose, bytes: u64) -> Result<(), CommitError>;
 
     /// Blocks until every group up to `seq` survives power loss, and makes them readable.
     fn durable(&self, seq: CommitSeq) -> Result<(), CommitError>;

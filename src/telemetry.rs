@@ -36,6 +36,8 @@ pub fn start(log: &Log) -> Result<(), TelemetryError> {
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Told on standard error, the same file: that panics when the log is on a full device.
+        .log_internal_errors(false)
         .with_writer(io::stderr);
     let started = match log.format {
         LogFormat::Json => builder

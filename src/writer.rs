@@ -17,6 +17,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod turn;
 mod views;
 
 pub use command::{

@@ -54,6 +54,10 @@ impl DiskFile for ReadOnlyFile {
         refused("write", &self.path)
     }
 
+    fn reserve(&self, _from: u64, _end: u64) -> Result<(), IoError> {
+        refused("reserve space in", &self.path)
+    }
+
     fn sync_data(&self) -> Result<(), IoError> {
         refused("sync", &self.path)
     }
@@ -102,6 +106,10 @@ impl Disk for ReadOnlyDisk {
 
     fn free_bytes(&self, path: &Path) -> Result<u64, IoError> {
         RealDisk.free_bytes(path)
+    }
+
+    fn is_read_only(&self, _path: &Path) -> Result<bool, IoError> {
+        Ok(true)
     }
 
     /// Locks an existing file; where there is none, nobody can hold it, and none is created.

@@ -10,7 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use rustix::fs::{FallocateFlags, StatVfsMountFlags, fallocate, statvfs};
+use rustix::io::Errno;
+
 use super::{Disk, DiskFile, DiskLock, IoError};
+
+/// Zeros written at once.
+const FILL_BYTES: usize = 1 << 20;
 
 /// False only in tests of tests: a rig that cuts power must see records lost when nothing is synced.
 static IS_SYNCED: LazyLock<bool> = LazyLock::new(|| {
@@ -89,6 +95,21 @@ impl RealFile {
     }
 }
 
+impl RealFile {
+    /// Zeros from the end of the file on, where the file system cannot set space aside.
+    fn fill(&self, end: u64) -> Result<(), IoError> {
+        let zeros = vec![0; FILL_BYTES];
+        let mut position = self.len_bytes()?;
+        while position < end {
+            let left = usize::try_from(end - position).unwrap_or(FILL_BYTES);
+            let chunk = zeros.get(..left).unwrap_or(&zeros);
+            self.write_at(position, chunk)?;
+            position += chunk.len() as u64;
+        }
+        Ok(())
+    }
+}
+
 impl DiskFile for RealFile {
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
         let mut done = 0;
@@ -107,6 +128,21 @@ impl DiskFile for RealFile {
         self.file
             .write_all_at(bytes, position)
             .map_err(self.error("write"))
+    }
+
+    fn reserve(&self, from: u64, end: u64) -> Result<(), IoError> {
+        let bytes = end.saturating_sub(from);
+        if bytes == 0 {
+            return Ok(());
+        }
+        loop {
+            return match fallocate(&self.file, FallocateFlags::empty(), from, bytes) {
+                Ok(()) => Ok(()),
+                Err(Errno::INTR) => continue,
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.fill(end),
+                Err(error) => Err(self.error("reserve space in")(error.into())),
+            };
+        }
     }
 
     fn sync_data(&self) -> Result<(), IoError> {
@@ -191,10 +227,17 @@ impl Disk for RealDisk {
     }
 
     fn free_bytes(&self, path: &Path) -> Result<u64, IoError> {
-        let stat = rustix::fs::statvfs(path)
+        let stat = statvfs(path)
             .map_err(std::io::Error::from)
             .map_err(at("measure", path))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn is_read_only(&self, path: &Path) -> Result<bool, IoError> {
+        let stat = statvfs(path)
+            .map_err(std::io::Error::from)
+            .map_err(at("measure", path))?;
+        Ok(stat.f_flag.contains(StatVfsMountFlags::RDONLY))
     }
 
     fn lock(&self, path: &Path) -> Result<Option<Box<dyn DiskLock>>, IoError> {

@@ -47,6 +47,9 @@ struct State {
     locked: BTreeSet<PathBuf>,
     free_bytes: Option<u64>,
     faults: Faults,
+    /// What all files together may have.
+    capacity_bytes: Option<u64>,
+    is_read_only: bool,
     unreadable: Vec<(u64, Range<u64>)>,
     recorded: Option<Vec<Step>>,
 }
@@ -93,6 +96,24 @@ impl State {
     }
 }
 
+impl State {
+    fn used_bytes(&self) -> u64 {
+        let lengths = self.names.values();
+        let lengths = lengths.filter_map(|id| Some(self.contents.get(id)?.now.len() as u64));
+        lengths.sum()
+    }
+
+    /// How far a file may reach that is to reach to `end`.
+    fn reachable(&self, id: u64, end: u64) -> u64 {
+        let bytes = self.contents.get(&id).map_or(0, |file| file.now.len());
+        let Some(capacity) = self.capacity_bytes else {
+            return end;
+        };
+        let left = capacity.saturating_sub(self.used_bytes());
+        end.min((bytes as u64).saturating_add(left))
+    }
+}
+
 impl SimDisk {
     /// An empty disk.
     pub fn new() -> Self {
@@ -129,6 +150,22 @@ impl SimDisk {
     /// What [`Disk::free_bytes`] answers from now on.
     pub fn set_free_bytes(&self, bytes: u64) {
         self.state().free_bytes = Some(bytes);
+    }
+
+    /// Files grow no further once all of them together have so many bytes. The space that is said to
+    /// be free does not change: as when somebody else fills the device between two looks at it.
+    pub fn set_capacity_bytes(&self, bytes: Option<u64>) {
+        self.state().capacity_bytes = bytes;
+    }
+
+    /// Bytes of all files.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used_bytes()
+    }
+
+    /// From now on the device takes writes and syncs, and keeps nothing of them.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        self.state().is_read_only = is_read_only;
     }
 
     /// Paths of all files, sorted.
@@ -247,6 +284,10 @@ impl Disk for SimDisk {
 
     fn free_bytes(&self, _path: &Path) -> Result<u64, IoError> {
         Ok(self.state().free_bytes.unwrap_or(1 << 40))
+    }
+
+    fn is_read_only(&self, _path: &Path) -> Result<bool, IoError> {
+        Ok(self.state().is_read_only)
     }
 
     fn lock(&self, path: &Path) -> Result<Option<Box<dyn DiskLock>>, IoError> {

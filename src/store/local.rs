@@ -42,7 +42,8 @@ use self::keeper::Signal;
 pub use self::rescue::{Rescue, RescueError};
 use self::segments::Segments;
 use super::{
-    CommitError, CommitGroup, CommitSeq, Damage, Extent, Lookup, ReadError, Row, Store, Usage,
+    CommitError, CommitGroup, CommitSeq, Damage, Extent, Lookup, Purpose, ReadError, Row, Store,
+    Usage,
 };
 use crate::io::{Disk, DiskLock};
 pub use config::{IndexReport, LocalConfig, OpenError, RecoveryReport, TornTail};
@@ -147,8 +148,8 @@ impl Store for LocalStore {
         locked(&self.appender).commit(&self.shared, &group)
     }
 
-    fn check_room(&self, has_batches: bool) -> Result<(), CommitError> {
-        locked(&self.appender).check_room(&self.shared, has_batches)
+    fn check_room(&self, purpose: Purpose, bytes: u64) -> Result<(), CommitError> {
+        locked(&self.appender).check_room(&self.shared, purpose, bytes)
     }
 
     fn durable(&self, seq: CommitSeq) -> Result<(), CommitError> {

@@ -4,6 +4,7 @@ use falcon_protocol::message::{ConfigEntry, ProducerGranted};
 use falcon_protocol::{Batch, Offset, PartitionId, TopicId};
 
 use super::error::{OffsetsError, ProducerError, PublishError, TopicError};
+use crate::store::Purpose;
 
 /// Called once, on the writer's thread, with the outcome. Must not block.
 pub type Answer<T, E> = Box<dyn FnOnce(Result<T, E>) + Send>;
@@ -92,6 +93,22 @@ pub enum Command {
 }
 
 impl Command {
+    /// How far a full device lets it get.
+    pub(super) const fn purpose(&self) -> Purpose {
+        match self {
+            Self::Publish(_) => Purpose::Batches,
+            Self::CreateTopic(..) | Self::InitProducer(..) | Self::CommitOffsets(..) => {
+                Purpose::Rows
+            }
+            Self::AlterTopic(..)
+            | Self::DeleteTopic(..)
+            | Self::DeleteOffsets(..)
+            | Self::Trim(_)
+            | Self::Tidy(_)
+            | Self::ExpireProducers(_) => Purpose::Freeing,
+        }
+    }
+
     /// About how many bytes of rows it adds to its commit group.
     pub(super) fn row_bytes(&self) -> usize {
         const ROW_BYTES: usize = 64;

@@ -10,12 +10,10 @@ use super::command::{Answer, Appended, Command, PublishAnswer};
 use super::error::{JournalError, PublishError};
 use super::handle::WriterHandle;
 use super::state::{Effects, OffsetChange, State, TopicChange};
+use super::turn::{Demand, Turn};
 use super::views::{Views, WriteState};
 use crate::clock;
-use crate::store::{CommitError, Store};
-
-/// A group is closed when its batches have this many bytes: more does not make a sync cheaper.
-const GROUP_BYTES_TARGET: usize = 4 * 1024 * 1024;
+use crate::store::{CommitError, Purpose, Store};
 
 /// A writer that runs.
 pub struct Running {
@@ -112,6 +110,7 @@ enum Pending {
 struct Room {
     batches: Result<(), JournalError>,
     rows: Result<(), JournalError>,
+    freeing: Result<(), JournalError>,
 }
 
 struct Writer {
@@ -127,12 +126,10 @@ struct Writer {
 impl Writer {
     fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), CommitError> {
         while let Some(first) = commands.blocking_recv() {
-            let room = self.prepare();
-            let mut bytes = self.admit(first, room);
-            while bytes < GROUP_BYTES_TARGET
-                && let Ok(next) = commands.try_recv()
-            {
-                bytes += self.admit(next, room);
+            let turn = Turn::take(first, &mut commands);
+            let room = self.prepare(turn.demand);
+            for command in turn.commands {
+                self.admit(command, room);
             }
             let outcome = self.make_durable();
             self.answer(outcome);
@@ -143,10 +140,9 @@ impl Writer {
 
     /// What this turn may append. A segment that is due to roll gets its snapshot first, before
     /// this turn changes the state.
-    fn prepare(&mut self) -> Room {
-        let rows = self.check_room(false);
-        let batches = rows.and_then(|()| self.check_room(true));
-        match batches {
+    fn prepare(&mut self, demand: Demand) -> Room {
+        let room = self.set_aside(demand);
+        match room.batches {
             Ok(()) => {
                 if self.views.write_state() == WriteState::Full {
                     info!("space has returned, publishes are accepted again");
@@ -154,26 +150,44 @@ impl Writer {
                 }
             }
             // A full device gets no new segment: what little is written goes on in this one.
-            Err(_) => return Room { batches, rows },
+            Err(_) => return room,
         }
         if self.store.wants_snapshot() {
-            let snapshot = self.state.rows(&self.views.offsets());
-            if let Err(failure) = self.store.commit_snapshot(snapshot) {
-                let refused = Err(self.refusal(&failure));
-                return Room {
-                    batches: refused,
-                    rows: refused,
-                };
+            let batches = self.roll();
+            if batches.is_err() {
+                return Room { batches, ..room };
             }
+            return self.set_aside(demand);
         }
-        Room { batches, rows }
+        room
     }
 
-    fn check_room(&mut self, has_batches: bool) -> Result<(), JournalError> {
+    /// Goes on in the next segment.
+    fn roll(&mut self) -> Result<(), JournalError> {
+        let snapshot = self.state.rows(&self.views.offsets());
+        let rolled = self.store.commit_snapshot(snapshot);
+        rolled.map(drop).map_err(|failure| self.refusal(&failure))
+    }
+
+    fn set_aside(&mut self, demand: Demand) -> Room {
+        let Demand { batches, rows } = demand;
+        // What gives space back comes last to its end, so it is asked for first.
+        let freeing = self.check_room(Purpose::Freeing, rows);
+        let rows = freeing.and_then(|()| self.check_room(Purpose::Rows, rows));
+        let all = batches.saturating_add(demand.rows);
+        let batches = rows.and_then(|()| self.check_room(Purpose::Batches, all));
+        Room {
+            batches,
+            rows,
+            freeing,
+        }
+    }
+
+    fn check_room(&mut self, purpose: Purpose, bytes: u64) -> Result<(), JournalError> {
         if self.failed {
             return Err(JournalError::Stopped);
         }
-        let checked = self.store.check_room(has_batches);
+        let checked = self.store.check_room(purpose, bytes);
         checked.map_err(|failure| self.refusal(&failure))
     }
 
@@ -205,26 +219,24 @@ impl Writer {
         }
     }
 
-    /// Decides on a command and queues its answer. Returns the bytes it adds to the group.
+    /// Decides on a command and queues its answer.
     ///
     /// A full disk stops publishes first: other changes are small and use the reserve.
-    fn admit(&mut self, command: Command, room: Room) -> usize {
+    fn admit(&mut self, command: Command, room: Room) {
         let now_ms = clock::now_unix_ms();
-        if let Err(refused) = room.rows {
-            self.refuse(command, refused);
-            return 0;
+        let room = match command.purpose() {
+            Purpose::Batches | Purpose::Copies => room.batches,
+            Purpose::Rows => room.rows,
+            Purpose::Freeing => room.freeing,
+        };
+        if let Err(refused) = room {
+            return self.refuse(command, refused);
         }
         let state = &mut self.state;
-        let bytes = command.row_bytes();
         match command {
             Command::Publish(publish) => {
-                let bytes = publish.batch.bytes().len();
-                let result = match room.batches {
-                    Ok(()) => state.publish(publish.partition, publish.batch, now_ms),
-                    Err(refused) => Err(refused.into()),
-                };
+                let result = state.publish(publish.partition, publish.batch, now_ms);
                 self.pending.push(Pending::Publish(publish.answer, result));
-                return bytes;
             }
             Command::CreateTopic(name, partitions, config, answer) => {
                 let result = state.create_topic(name, partitions, &config, now_ms);
@@ -254,7 +266,6 @@ impl Writer {
             Command::ExpireProducers(before_ms) => state.expire_producers(before_ms),
             Command::Tidy(tidied) => self.tidied.push(tidied),
         }
-        bytes
     }
 
     /// Refuses a command before anything is decided.
@@ -381,8 +392,16 @@ impl Writer {
         if self.tidied.is_empty() {
             return;
         }
-        // A segment that is due to roll gets its snapshot first here too.
-        if self.prepare().rows.is_ok()
+        // A segment that is due to roll gets its snapshot first here too. On a full device the next
+        // segment takes copies, by which space comes back, before it takes batches.
+        let room = self.prepare(Demand::default());
+        let is_due = room.batches.is_err() && room.rows.is_ok() && self.store.wants_snapshot();
+        if is_due && self.store.check_room(Purpose::Copies, 0).is_ok() {
+            // Refused for want of space, copies still go where there is some.
+            self.roll().ok();
+        }
+        if room.rows.is_ok()
+            && !self.failed
             && let Err(failure) = self.store.tidy()
         {
             self.refusal(&failure);

@@ -307,6 +307,83 @@ fn a_full_disk_refuses_publishes_and_clears_by_itself() {
     assert_eq!(rig.views().write_state(), WriteState::Accepting);
 }
 
+#[test]
+fn what_is_deleted_from_a_full_disk_gives_its_space_back_through_its_neighbours() {
+    let rig = Rig::new();
+    let ids = ["kept", "gone"].map(|name| PartitionId {
+        topic: rig.create(name, 1).expect("created"),
+        ..PartitionId::new(0, 0)
+    });
+    let store = Arc::clone(rig.store.as_ref().expect("running"));
+    while store.usage().segments < 8 {
+        for (id, bytes) in ids.into_iter().zip([600, 6000]) {
+            let publish = |answer| {
+                Command::Publish(Publish {
+                    partition: id,
+                    batch: batch(Producer::default(), bytes),
+                    answer,
+                })
+            };
+            rig.ask(publish).expect("published");
+        }
+    }
+    // Below the floor, and not by much.
+    rig.disk.set_free_bytes(60 << 20);
+    loop_until(|| rig.publish(ids[0], Producer::default()).err());
+    rig.ask(|answer| Command::DeleteTopic("gone".into(), answer))
+        .expect("deleted");
+    let before = store.usage().segments;
+    loop_until(|| {
+        store.gather();
+        let (answer, answered) = channel();
+        let tidied = move || answer.send(()).expect("somebody waits");
+        rig.send(Command::Tidy(Box::new(tidied)));
+        answered.recv().expect("an answer");
+        (store.usage().segments + 6 <= before).then_some(())
+    });
+    assert!(!rig.read(ids[0], 0).is_empty());
+}
+
+#[test]
+fn a_disk_that_fills_up_between_two_looks_refuses_publishes_and_never_stops_the_writer() {
+    let rig = Rig::new();
+    let topic = rig.create("t", 1).expect("created");
+    let id = PartitionId {
+        topic,
+        ..PartitionId::new(0, 0)
+    };
+    rig.create("old", 1).expect("created");
+    rig.publish(id, Producer::default()).expect("published");
+    for cycle in 0..3 {
+        // Nothing is said to be missing: only writes find out.
+        rig.disk.set_capacity_bytes(Some(rig.disk.used_bytes()));
+        let full = (0..10_000).find_map(|_| rig.publish(id, Producer::default()).err());
+        assert!(
+            matches!(full, Some(PublishError::Journal(JournalError::Full { .. }))),
+            "{full:?}"
+        );
+        let stored = rig.high_watermark(id);
+        rig.commit("g", id, 1).expect("small changes go on");
+        let refused = (0..10_000).find_map(|_| rig.commit("g", id, 1).err());
+        assert!(
+            matches!(
+                refused,
+                Some(OffsetsError::Journal(JournalError::Full { .. }))
+            ),
+            "{refused:?}"
+        );
+        if cycle == 2 {
+            rig.ask(|answer| Command::DeleteTopic("old".into(), answer))
+                .expect("what frees space is accepted when nothing else is");
+        }
+        assert!(!rig.read(id, 0).is_empty());
+        rig.disk.set_capacity_bytes(None);
+        let appended = rig.publish(id, Producer::default()).expect("space is back");
+        assert_eq!(appended.base_offset, stored);
+        assert_eq!(rig.views().write_state(), WriteState::Accepting);
+    }
+}
+
 /// Free space is measured now and then: tries again until it was.
 fn loop_until<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
     for _ in 0..1_000_000 {

@@ -119,12 +119,18 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, position: u64, bytes: &[u8]) -> Result<(), IoError> {
         let mut state = self.disk.state();
-        let fault = state.faults.strike(SimOperation::Write, &self.path);
+        let mut fault = state.faults.strike(SimOperation::Write, &self.path);
         state.faults.note_use(self.id);
-        let taken = match fault {
+        let mut taken = match fault {
             Some(_) => bytes.get(..bytes.len() / 2).unwrap_or_default(),
             None => bytes,
         };
+        let end = position.saturating_add(taken.len() as u64);
+        let fits = state.reachable(self.id, end).saturating_sub(position);
+        if position.saturating_add(fits) < end {
+            taken = taken.get(..index(fits)).unwrap_or_default();
+            fault = Some(SimFault::Full);
+        }
         let (id, at, taken_bytes) = state.destination(self, position, taken.len());
         let taken = taken.get(..taken_bytes).unwrap_or_default();
         state.take(Step::Write(id, index(at), taken.to_vec()));
@@ -132,6 +138,19 @@ impl DiskFile for SimFile {
             Some(fault) => Err(IoError::new("write", &self.path, fault.error())),
             None => Ok(()),
         }
+    }
+
+    fn reserve(&self, _from: u64, end: u64) -> Result<(), IoError> {
+        let mut state = self.disk.state();
+        let reached = state.reachable(self.id, end);
+        if reached > state.len_of(self.id) {
+            state.take(Step::Resize(self.id, index(reached)));
+        }
+        if reached < end {
+            let source = SimFault::Full.error();
+            return Err(IoError::new("reserve space in", &self.path, source));
+        }
+        Ok(())
     }
 
     fn sync_data(&self) -> Result<(), IoError> {
@@ -149,7 +168,9 @@ impl DiskFile for SimFile {
         } else {
             Step::Sync(self.id)
         };
-        state.take(synced);
+        if !state.is_read_only {
+            state.take(synced);
+        }
         Ok(())
     }
 

@@ -23,9 +23,6 @@ use super::{Shared, locked};
 use crate::io::{DiskFile, IoError};
 use crate::store::{CommitError, CommitGroup, CommitSeq, Row};
 
-/// Bytes that a group of rows alone is taken to need.
-const ROWS_ROOM: u64 = 1 << 20;
-
 /// The segment that groups are appended to.
 #[derive(Debug)]
 pub(super) struct Active {
@@ -86,23 +83,6 @@ impl Appender {
             idle: Idle::default(),
             marks,
         }
-    }
-
-    /// Whether a group may be put together. Rows alone fit into what the active segment already
-    /// occupies, so a full device does not keep anybody from deleting.
-    pub(super) fn check_room(
-        &mut self,
-        shared: &Shared,
-        has_batches: bool,
-    ) -> Result<(), CommitError> {
-        if self.is_stopped {
-            return Err(CommitError::Stopped);
-        }
-        let fits = |active: &Active| active.end.saturating_add(ROWS_ROOM) <= active.file_bytes;
-        if !has_batches && self.active.as_ref().is_some_and(fits) {
-            return Ok(());
-        }
-        self.space.admit(shared, has_batches)
     }
 
     pub(super) fn commit(
@@ -194,6 +174,16 @@ impl Appender {
             if let Err(error) = active.file.sync_data() {
                 return Err(self.poison(error));
             }
+            // ORDER: after the sync. What stopped taking writes before it may have let it succeed.
+            if shared
+                .disk
+                .is_read_only(&shared.config.data_dir)
+                .unwrap_or(false)
+            {
+                let source = std::io::ErrorKind::ReadOnlyFilesystem.into();
+                let dir = shared.segments.dir();
+                return Err(self.poison(IoError::new("sync a read-only device at", dir, source)));
+            }
             self.synced_seq = self.next_seq;
             let groups = std::mem::take(&mut self.pending);
             publish(shared, active, self.synced_seq, &groups);
@@ -247,12 +237,7 @@ impl Appender {
         let bytes = |row: &Row| row.key.len() + row.value.as_ref().map_or(0, Bytes::len) + 24;
         let need = rows.iter().map(bytes).sum::<usize>() + state.encoded_bytes() + 64;
         let need = need as u64;
-        let room = self
-            .active
-            .as_ref()
-            .map_or(0, |active| active.file_bytes - active.end);
-        let free = shared.disk.free_bytes(&shared.config.data_dir).unwrap_or(0);
-        if need > room && need > free {
+        if self.set_aside(shared, need).is_err() {
             return Ok(());
         }
         let snapshot = Encoder {

@@ -9,7 +9,8 @@ mod memory;
 mod open;
 mod tree;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use falcon_protocol::{Offset, PartitionId};
@@ -39,12 +40,16 @@ impl Place {
     }
 }
 
-/// Both halves of the index.
+/// Both halves of the index. When it is dropped, sled is closed, unless that would panic.
 #[derive(Debug)]
 pub(super) struct Index {
     pub(super) memory: RwLock<MemoryIndex>,
     /// `None`: sled cannot be used; everything stays in memory.
-    pub(super) tree: Option<TreeIndex>,
+    tree: Option<TreeIndex>,
+    /// Sled failed, and memory has all that it had.
+    is_abandoned: AtomicBool,
+    /// A lookup in sled failed.
+    is_suspect: AtomicBool,
     /// Counts removals, each before it happens.
     removals: AtomicU64,
 }
@@ -54,8 +59,52 @@ impl Index {
         Self {
             memory: RwLock::new(memory),
             tree,
+            is_abandoned: AtomicBool::new(false),
+            is_suspect: AtomicBool::new(false),
             removals: AtomicU64::new(0),
         }
+    }
+
+    /// Sled, as long as it is of use.
+    pub(super) fn tree(&self) -> Option<&TreeIndex> {
+        let is_abandoned = self.is_abandoned.load(Ordering::Acquire);
+        self.tree.as_ref().filter(|_| !is_abandoned)
+    }
+
+    /// Whether a lookup in sled failed.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.is_suspect.load(Ordering::Acquire)
+    }
+
+    /// As a lookup that failed.
+    #[cfg(test)]
+    pub(super) fn suspect(&self) {
+        self.is_suspect.store(true, Ordering::Release);
+    }
+
+    /// Forgets sled. ORDER: after memory has the extents of every segment that is in it.
+    pub(super) fn abandon_tree(&self) {
+        self.is_abandoned.store(true, Ordering::Release);
+        self.is_suspect.store(false, Ordering::Release);
+    }
+
+    /// Looks something up in sled, which may panic.
+    fn on_tree<T: Default>(
+        &self,
+        look: impl FnOnce(&TreeIndex) -> Result<T, Arc<sled::Error>>,
+    ) -> Result<T, Arc<sled::Error>> {
+        let Some(tree) = self.tree() else {
+            return Ok(T::default());
+        };
+        let found = catch_unwind(AssertUnwindSafe(|| look(tree)));
+        let found = found.unwrap_or_else(|_| {
+            let panicked = "it panicked".to_owned();
+            Err(Arc::new(sled::Error::Unsupported(panicked)))
+        });
+        if found.is_err() {
+            self.is_suspect.store(true, Ordering::Release);
+        }
+        found
     }
 
     /// ORDER: before extents are removed from sled. Where they live, they are elsewhere by now.
@@ -114,10 +163,7 @@ impl Index {
         if let Some(place) = recent.filter(|place| place.contains(from)) {
             return Ok(Some(place));
         }
-        let Some(tree) = &self.tree else {
-            return Ok(recent);
-        };
-        let older = tree.first_from(partition, from)?;
+        let older = self.on_tree(|tree| tree.first_from(partition, from))?;
         Ok(match (recent, older) {
             (Some(recent), Some(older)) => {
                 let is_older = older.extent.base_offset < recent.extent.base_offset;
@@ -138,13 +184,26 @@ impl Index {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .time_floor(partition, timestamp_ms);
-        let in_tree = match &self.tree {
-            Some(tree) => tree.time_floor(partition, timestamp_ms)?,
-            None => None,
-        };
+        let in_tree = self.on_tree(|tree| tree.time_floor(partition, timestamp_ms))?;
         Ok(match (in_memory, in_tree) {
             (Some(memory), Some(tree)) => Some(memory.min(tree)),
             (memory, tree) => memory.or(tree),
         })
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        let Some(tree) = self.tree.take() else {
+            return;
+        };
+        if tree.can_sync() {
+            drop(tree);
+        } else {
+            // sled panics when its last sync fails. Its threads and its file lock stay until the
+            // process ends; what it holds is built again.
+            tracing::warn!("the index was not closed, because it cannot be synced");
+            std::mem::forget(tree);
+        }
     }
 }

@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 
 use falcon_protocol::{Offset, PartitionId};
 
+use super::recovery::read_footer;
 use super::{Shared, locked};
 pub(super) use spare::zero_filled;
 
@@ -99,6 +100,7 @@ fn run(shared: &Shared) {
     let mut keeper = Keeper {
         shared,
         given_up: HashSet::new(),
+        waiting: HashSet::new(),
         is_tree_broken: false,
     };
     loop {
@@ -107,6 +109,7 @@ fn run(shared: &Shared) {
             keeper.prepare_spares();
         }
         keeper.seal_all();
+        keeper.look_at_tree();
         keeper.index_all();
         if !goes_on {
             return;
@@ -122,6 +125,8 @@ struct Keeper<'a> {
     shared: &'a Shared,
     /// Segments that could not be sealed; the next start scans them.
     given_up: HashSet<u64>,
+    /// Segments whose footer waits for space.
+    waiting: HashSet<u64>,
     is_tree_broken: bool,
 }
 
@@ -131,13 +136,8 @@ impl Keeper<'_> {
         &mut self,
         work: impl FnOnce(&super::index::TreeIndex) -> Result<(), Arc<sled::Error>>,
     ) -> bool {
-        let Some(tree) = self
-            .shared
-            .index
-            .tree
-            .as_ref()
-            .filter(|_| !self.is_tree_broken)
-        else {
+        let tree = self.shared.index.tree();
+        let Some(tree) = tree.filter(|_| !self.is_tree_broken) else {
             return false;
         };
         let reason = match catch_unwind(AssertUnwindSafe(|| work(tree))) {
@@ -148,9 +148,43 @@ impl Keeper<'_> {
         self.is_tree_broken = true;
         tracing::error!(
             reason,
-            "the index cannot be written, newer segments stay in memory until the next start"
+            "the index cannot be used, it stays in memory until the next start"
         );
+        self.abandon_tree();
         false
+    }
+
+    /// Gives sled up when readers found it failing.
+    fn look_at_tree(&mut self) {
+        if self.shared.index.is_suspect() && !self.is_tree_broken {
+            let reason = "a lookup failed".to_owned();
+            self.on_tree(|_| Err(Arc::new(sled::Error::Unsupported(reason))));
+        }
+    }
+
+    /// Takes what sled holds back into memory, from the footers: a database that failed once promises
+    /// nothing of what it still answers.
+    fn abandon_tree(&self) {
+        let index = &self.shared.index;
+        let infos = self.shared.segments.infos().clone();
+        for (segment, info) in infos.iter().filter(|(_, info)| info.is_indexed) {
+            let Some(seal) = info.seal else { continue };
+            let file = self.shared.segments.handle(*segment);
+            let footer = file.and_then(|file| read_footer(file.as_ref(), &seal));
+            let Ok(Some((_, extents))) = footer else {
+                // Without it, sled is still the better answer.
+                tracing::warn!(
+                    segment,
+                    "the footer cannot be read, the index stays as it is"
+                );
+                return;
+            };
+            let mut memory = index.memory.write().unwrap_or_else(PoisonError::into_inner);
+            for (partition, place) in extents {
+                memory.insert(partition, place);
+            }
+        }
+        index.abandon_tree();
     }
 }
 

@@ -197,15 +197,12 @@ fn write_again(file: &dyn DiskFile, survey: &Survey, end: u64) -> Result<(), IoE
     while position < end {
         let bytes = usize::try_from((end - position).min(CHUNK)).unwrap_or(0);
         let mut buffer = vec![0; bytes];
-        let read = match file.read_at(position, &mut buffer) {
-            Ok(read) => read,
+        let Ok(read) = file.read_at(position, &mut buffer) else {
             // What the device refuses is no group, and stays as it is.
-            Err(_) => {
-                let next = (position + 1).next_multiple_of(BLOCK).min(end);
-                write_block(file, position..next)?;
-                position = next;
-                continue;
-            }
+            let next = (position + 1).next_multiple_of(BLOCK).min(end);
+            write_block(file, position..next)?;
+            position = next;
+            continue;
         };
         buffer.truncate(read);
         if read == 0 {
@@ -221,10 +218,10 @@ fn write_again(file: &dyn DiskFile, survey: &Survey, end: u64) -> Result<(), IoE
 fn write_block(file: &dyn DiskFile, range: std::ops::Range<u64>) -> Result<(), IoError> {
     let bytes = usize::try_from(range.end - range.start).unwrap_or(0);
     let mut buffer = vec![0; bytes];
-    match file.read_at(range.start, &mut buffer) {
-        Ok(read) => file.write_at(range.start, buffer.get(..read).unwrap_or_default()),
-        Err(_) => Ok(()),
-    }
+    let Ok(read) = file.read_at(range.start, &mut buffer) else {
+        return Ok(());
+    };
+    file.write_at(range.start, buffer.get(..read).unwrap_or_default())
 }
 
 /// Goes on in the last segment when it is fit for it.
@@ -315,7 +312,7 @@ pub(super) fn write_clean_marker(shared: &Shared, end: JournalEnd) {
         let indexed: Vec<u64> = infos.iter().filter_map(of).collect();
         (indexed, infos.len())
     };
-    let is_checked = match &shared.index.tree {
+    let is_checked = match shared.index.tree() {
         Some(tree) => indexes::checkpoint(tree, token),
         None => false,
     };

@@ -136,11 +136,17 @@ fn finish(taker: Taker, error: ReadError) -> Result<Vec<Bytes>, ReadError> {
     }
 }
 
+/// The keeper finds out that sled is of no use any more.
+fn unanswered(shared: &Shared, error: Arc<sled::Error>) -> ReadError {
+    shared.signal.wake();
+    ReadError::Index(error)
+}
+
 fn find(shared: &Shared, partition: PartitionId, from: Offset) -> Result<Option<Place>, ReadError> {
     shared
         .index
         .first_from(partition, from)
-        .map_err(ReadError::Index)
+        .map_err(|error| unanswered(shared, error))
 }
 
 /// Why an offset is in no extent; `next` is the first extent after it.
@@ -196,7 +202,7 @@ pub(super) fn find_time(
     timestamp_ms: i64,
 ) -> Result<Option<Offset>, ReadError> {
     let floor = shared.index.time_floor(partition, timestamp_ms);
-    let Some(floor) = floor.map_err(ReadError::Index)? else {
+    let Some(floor) = floor.map_err(|error| unanswered(shared, error))? else {
         return Ok(None);
     };
     let mut found = None;

@@ -16,7 +16,7 @@ use super::journal::state::Bounds;
 use super::open::IDENTITY;
 use super::{LocalConfig, LocalStore, OpenError, locked};
 use crate::io::{Disk, IoError};
-use crate::store::{CommitError, CommitGroup, Replay, Row, StampedBatch, Store, Table};
+use crate::store::{CommitError, CommitGroup, Purpose, Replay, Row, StampedBatch, Store, Table};
 
 /// Batches are handed on when they reach this.
 const GROUP_BYTES: usize = 4 << 20;
@@ -127,9 +127,12 @@ impl Rescue {
     }
 
     fn commit(&self, group: CommitGroup) -> Result<(), RescueError> {
-        self.store.check_room(true)?;
+        let batches = group.batches.iter();
+        let bytes: usize = batches.map(|stamped| stamped.batch.bytes().len()).sum();
+        self.store.check_room(Purpose::Batches, bytes as u64)?;
         if self.store.wants_snapshot() {
             self.store.commit_snapshot(self.rows.clone())?;
+            self.store.check_room(Purpose::Batches, bytes as u64)?;
         }
         let seq = self.store.commit(group)?;
         Ok(self.store.durable(seq)?)

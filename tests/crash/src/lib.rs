@@ -12,6 +12,8 @@ mod abuse;
 pub mod campaign;
 pub mod checker;
 pub mod error;
+#[cfg(target_os = "linux")]
+mod full;
 mod fuzz;
 pub mod history;
 pub mod kill;
@@ -21,6 +23,8 @@ mod payload;
 #[cfg(target_os = "linux")]
 pub mod power;
 mod process;
+#[cfg(target_os = "linux")]
+mod read_only;
 pub mod report;
 pub mod results;
 pub mod round;

@@ -30,7 +30,7 @@ use crate::history::{NO_OFFSET, Op, now_ns};
 use notes::Notes;
 use publishers::Plan;
 
-const TOPIC: &str = "crash";
+pub(crate) const TOPIC: &str = "crash";
 /// Pause between attempts to reach a broker that is away.
 const RETRY: Duration = Duration::from_millis(20);
 /// How many records before the end a subscriber begins that starts anew.

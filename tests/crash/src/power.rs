@@ -18,7 +18,7 @@
 mod device;
 mod disk;
 pub(crate) mod eio;
-mod system;
+pub(crate) mod system;
 mod trap;
 
 use std::fs::OpenOptions;

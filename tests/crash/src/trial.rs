@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 use crate::abuse;
 use crate::campaign::{Status, describe, fresh_folder};
 use crate::error::CrashError;
+use crate::full;
 use crate::fuzz;
 use crate::history::now_ns;
 use crate::own_tests;
 use crate::power::eio;
+use crate::read_only;
 use crate::soak::soak;
 
 /// Findings kept in words.
@@ -91,6 +93,14 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "eio-on-sync",
         run: eio::on_sync,
+    },
+    Kind {
+        name: "disk-full",
+        run: full::disk_full,
+    },
+    Kind {
+        name: "read-only",
+        run: read_only::read_only,
     },
 ];
 

@@ -3,7 +3,8 @@
 use super::Appender;
 use crate::store::local::Shared;
 use crate::store::local::journal::group::ExtentCopy;
-use crate::store::{CommitError, CommitGroup};
+use crate::store::local::journal::state::StoreState;
+use crate::store::{CommitError, CommitGroup, Purpose};
 
 /// LIMIT: partitions whose ends an idle mark carries, 24 bytes each; with more it carries none.
 const MARKED_PARTITIONS_MAX: usize = 4096;
@@ -36,16 +37,11 @@ impl Appender {
         self.sync(shared)
     }
 
-    /// Copies go into blocks that the segment already occupies, also on a full device: they are
-    /// how its space comes back.
+    /// Whether copies may be appended, also on a full device: they are how its space comes back.
     fn has_room(&mut self, shared: &Shared, copies: &[ExtentCopy]) -> bool {
         let bytes = |copy: &ExtentCopy| u64::from(copy.extent.bytes) + 64;
         let need: u64 = copies.iter().map(bytes).sum();
-        let room = self
-            .active
-            .as_ref()
-            .map_or(0, |active| active.file_bytes.saturating_sub(active.end));
-        need < room || self.space.admit(shared, true).is_ok()
+        self.check_room(shared, Purpose::Copies, need).is_ok()
     }
 
     /// A group without batches behind the last one. It says that everything before it was durable,
@@ -55,11 +51,15 @@ impl Appender {
         let next = Some(self.next_seq);
         let is_busy = self.idle.seen != next || !self.pending.is_empty();
         self.idle.seen = next;
-        if is_busy || self.idle.marked == next || self.check_room(shared, false).is_err() {
+        if is_busy || self.idle.marked == next {
             return Ok(());
         }
         let state = shared.state();
         let state = (state.partitions.len() <= MARKED_PARTITIONS_MAX).then_some(&state);
+        let bytes = state.map_or(0, StoreState::encoded_bytes) as u64;
+        if self.check_room(shared, Purpose::Rows, bytes).is_err() {
+            return Ok(());
+        }
         self.append_with_trims(shared, &CommitGroup::default(), &[], state)?;
         self.sync(shared)?;
         self.idle.seen = Some(self.next_seq);

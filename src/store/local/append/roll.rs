@@ -1,9 +1,10 @@
 //! Going on in the next segment.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::space::{full, rows_reserve};
 use super::{Active, Appender};
 use crate::io::{DiskFile, IoError};
 use crate::store::local::journal::group::{Encoder, GroupKind, Placement};
@@ -87,19 +88,19 @@ impl Appender {
             })?;
             bytes.extend_from_slice(&snapshot.bytes);
         }
-        let path = match shared.signal.take_spare() {
+        let prepared = shared.signal.take_spare();
+        let is_prepared = prepared.is_some();
+        let path = match prepared {
             Some(spare) => spare,
-            None => self.grown(shared, segment)?,
+            None => self.grown(shared, segment, bytes.len() as u64)?,
         };
         let file = match begin(shared, &path, segment, &bytes) {
             Ok(file) => file,
-            // Nothing of it is in the journal yet, so a full device is no failure of the journal.
-            Err(error) if error.is_full() => {
-                drop(shared.disk.remove(&path));
-                return Err(full(shared));
-            }
-            Err(error) => return Err(self.poison(error)),
+            Err(error) => return Err(self.not_begun(shared, &path, error)),
         };
+        if let Err(error) = shared.disk.sync_dir(shared.segments.dir()) {
+            return Err(self.poison(error));
+        }
         let end = bytes.len() as u64;
         let file_bytes = file.len_bytes().unwrap_or(end);
         if rows.is_some() {
@@ -130,7 +131,7 @@ impl Appender {
             file,
             end,
             // A file that was not prepared grows up to the nominal size.
-            capacity: if file_bytes > end {
+            capacity: if is_prepared && file_bytes > end {
                 file_bytes
             } else {
                 shared.config.segment_bytes
@@ -143,13 +144,24 @@ impl Appender {
     }
 
     /// No prepared segment is there: one that grows while it is written is slower, not wrong.
-    fn grown(&mut self, shared: &Shared, segment: u64) -> Result<std::path::PathBuf, CommitError> {
+    /// It has room for its first `bytes` and the rows that may follow them, or is not there.
+    fn grown(&mut self, shared: &Shared, segment: u64, bytes: u64) -> Result<PathBuf, CommitError> {
         let path = shared.segments.spare_path(segment);
-        match shared.disk.create(&path) {
-            Ok(_) => Ok(path),
-            Err(error) if error.is_full() => Err(full(shared)),
-            Err(error) => Err(self.poison(error)),
+        let end = bytes.saturating_add(rows_reserve(shared));
+        let created = shared.disk.create(&path);
+        match created.and_then(|file| file.reserve(0, end)) {
+            Ok(()) => Ok(path),
+            Err(error) => Err(self.not_begun(shared, &path, error)),
         }
+    }
+
+    /// Nothing of the segment is in the journal yet, so a full device is no failure of the journal.
+    fn not_begun(&mut self, shared: &Shared, path: &Path, error: IoError) -> CommitError {
+        if !error.is_full() {
+            return self.poison(error);
+        }
+        drop(shared.disk.remove(path));
+        full(shared)
     }
 
     /// Hands the segment so far to the keeper.
@@ -168,14 +180,6 @@ impl Appender {
     }
 }
 
-fn full(shared: &Shared) -> CommitError {
-    let free = shared.disk.free_bytes(&shared.config.data_dir);
-    CommitError::Full {
-        free_bytes: free.unwrap_or(0),
-        floor_bytes: shared.config.free_floor_bytes,
-    }
-}
-
 /// Makes a prepared file segment `segment`. ORDER: a file has its final name only when its header
 /// and snapshot are durable, so a segment with a bad header is always rot and never a crash.
 fn begin(
@@ -188,6 +192,5 @@ fn begin(
     file.write_at(0, bytes)?;
     file.sync_data()?;
     shared.disk.rename(spare, &shared.segments.path(segment))?;
-    shared.disk.sync_dir(shared.segments.dir())?;
     Ok(file)
 }

@@ -18,7 +18,7 @@ use bytes::{Buf, BufMut};
 use falcon_protocol::{Offset, PartitionId};
 
 use super::Place;
-use crate::io::{Disk, RealDisk};
+use crate::io::{Disk, IoError, RealDisk};
 use crate::store::Extent;
 use crate::store::local::journal::state::Bounds;
 
@@ -252,10 +252,7 @@ impl TreeIndex {
     pub(in crate::store::local) fn checkpoint(&self, token: u64) -> Result<()> {
         self.meta.insert(TOKEN, &token.to_le_bytes())?;
         self.db.flush()?;
-        let synced = RealDisk
-            .open(&self.dir.join("db"))
-            .and_then(|file| file.sync_data());
-        if let Err(error) = synced {
+        if let Err(error) = self.sync() {
             return Err(Arc::new(sled::Error::Io(error.source)));
         }
         let blobs = RealDisk.list(&self.dir.join("blobs")).unwrap_or_default();
@@ -266,6 +263,16 @@ impl TreeIndex {
             );
         }
         Ok(())
+    }
+
+    fn sync(&self) -> std::result::Result<(), IoError> {
+        let file = RealDisk.open(&self.dir.join("db"))?;
+        file.sync_data()
+    }
+
+    /// Whether a sync of what sled has written works.
+    pub(super) fn can_sync(&self) -> bool {
+        self.sync().is_ok()
     }
 
     /// Every row, in order of partition and offset; `None` when its value cannot be one.

@@ -92,6 +92,10 @@ impl DiskFile for PatientFile {
         self.file.write_at(position, bytes)
     }
 
+    fn reserve(&self, from: u64, end: u64) -> Result<(), IoError> {
+        self.file.reserve(from, end)
+    }
+
     fn sync_data(&self) -> Result<(), IoError> {
         self.file.sync_data()
     }
@@ -141,6 +145,10 @@ impl Disk for PatientDisk {
 
     fn free_bytes(&self, path: &Path) -> Result<u64, IoError> {
         self.disk.free_bytes(path)
+    }
+
+    fn is_read_only(&self, path: &Path) -> Result<bool, IoError> {
+        self.disk.is_read_only(path)
     }
 
     fn lock(&self, path: &Path) -> Result<Option<Box<dyn DiskLock>>, IoError> {

@@ -33,7 +33,7 @@ pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"FGP1");
 pub(super) const EXTENT_HEADER: usize = 24;
 const ROW_HEADER: usize = 12;
 const STATE_HEADER: usize = 8;
-const TRIM_BYTES: usize = 24;
+pub(in crate::store::local) const TRIM_BYTES: usize = 24;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store::local) enum GroupKind {

@@ -41,13 +41,17 @@ impl Keeper<'_> {
                             .max(seal.footer_position + seal.footer_bytes);
                     }
                 }
+                // The next time there may be space.
+                Err(error) if error.is_full() && !self.waiting.insert(segment) => {}
                 Err(error) => {
                     tracing::warn!(
                         segment,
                         error = &error as &dyn std::error::Error,
-                        "the segment stays without a footer, the next start reads all of it"
+                        "the segment stays without a footer for now, a start reads all of it"
                     );
-                    self.given_up.insert(segment);
+                    if !error.is_full() {
+                        self.given_up.insert(segment);
+                    }
                 }
             }
         }
@@ -73,6 +77,12 @@ impl Keeper<'_> {
             end_seq: info.end_seq,
         };
         let file = self.shared.segments.handle(segment)?;
+        // ORDER: space first. Of a footer that does not fit nothing is left behind.
+        if let Err(error) = file.reserve(info.file_bytes, seal.footer_position + seal.footer_bytes)
+        {
+            drop(file.set_len(info.file_bytes));
+            return Err(error);
+        }
         file.write_at(seal.footer_position, &footer)?;
         // ORDER: the footer is durable before the slot that points to it.
         file.sync_data()?;

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::io::SimFault;
-use crate::store::CommitError;
+use crate::store::local::IndexReport;
+use crate::store::{CommitError, Purpose};
 
 fn group(base: u64) -> CommitGroup {
     CommitGroup {
@@ -67,11 +68,11 @@ fn a_full_device_refuses_batches_and_takes_them_again_when_space_returns() {
     bench.disk.set_free_bytes((1 << 20) - 1);
     let writes = bench.disk.writes();
     assert!(matches!(
-        store.check_room(true),
+        store.check_room(Purpose::Batches, 100),
         Err(CommitError::Full { .. })
     ));
     assert_eq!(bench.disk.writes(), writes);
-    store.check_room(false).unwrap();
+    store.check_room(Purpose::Rows, 100).unwrap();
     // The rows that trim a log still go in: that is how space returns.
     let rows = CommitGroup {
         rows: vec![put(Table::Partitions, "log start", "9")],
@@ -86,6 +87,82 @@ fn a_full_device_refuses_batches_and_takes_them_again_when_space_returns() {
     drop(store);
     let (_, report, _) = bench.open();
     assert!(report.was_clean);
+}
+
+#[test]
+fn a_sync_of_a_device_that_became_read_only_is_no_success() {
+    let mut bench = Bench::new();
+    let store = quiet(&mut bench);
+    append(&store, P, 0, &[b"kept"]);
+    let seq = store.commit(group(1)).unwrap();
+    bench.disk.set_read_only(true);
+    assert!(matches!(store.durable(seq), Err(CommitError::Failed(_))));
+    assert!(matches!(store.commit(group(2)), Err(CommitError::Stopped)));
+    assert_eq!(values(&store, P, 0, 1).unwrap().len(), 1);
+    bench.disk.set_read_only(false);
+    drop(store);
+    let (_, _, tables) = bench.open();
+    assert!(tables.ends.get(&P).is_some_and(|end| *end >= 1));
+}
+
+#[test]
+fn a_full_device_ends_neither_a_stop_nor_a_start() {
+    let mut bench = Bench::new();
+    let store = quiet(&mut bench);
+    for base in 0..20 {
+        append(&store, P, base, &[&[b'v'; 700]]);
+    }
+    bench.disk.set_capacity_bytes(Some(bench.disk.used_bytes()));
+    store.close(Vec::new()).unwrap();
+    drop(store);
+    for _ in 0..3 {
+        let (store, report, _) = bench.open();
+        assert_eq!(report.damage, vec![]);
+        assert_eq!(values(&store, P, 0, 20).unwrap().len(), 20);
+        store.close(Vec::new()).unwrap();
+        drop(store);
+    }
+}
+
+#[test]
+fn an_index_that_fails_is_replaced_from_the_journal_while_the_broker_runs() {
+    let mut bench = Bench::new();
+    bench.config.cache_bytes = 0;
+    let store = quiet(&mut bench);
+    for base in 0..60 {
+        if store.wants_snapshot() {
+            store.commit_snapshot(Vec::new()).unwrap();
+        }
+        append(&store, P, base, &[&[b'v'; 700]]);
+    }
+    let is_indexed = |store: &LocalStore| {
+        let infos = store.shared.segments.infos();
+        infos.len() > 2 && infos.values().all(|info| info.is_active || info.is_indexed)
+    };
+    wait_until(|| is_indexed(&store));
+    assert!(store.shared.index.find_in_memory(P, Offset(0)).is_none());
+    store.shared.index.suspect();
+    store.shared.signal.wake();
+    wait_until(|| store.shared.index.tree().is_none());
+    let mut offset = 0;
+    while offset < 60 {
+        offset = values(&store, P, offset, 60).unwrap().last().unwrap().0 + 1;
+    }
+    store.close(Vec::new()).unwrap();
+    drop(store);
+    let (store, report, _) = bench.open();
+    assert!(matches!(report.index, IndexReport::Rebuilt { .. }));
+    assert_eq!(values(&store, P, 0, 1).unwrap().len(), 1);
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("it never happened");
 }
 
 #[test]

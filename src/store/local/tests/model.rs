@@ -46,7 +46,7 @@ pub(super) fn settle(store: &LocalStore) {
             let bounds = locked(&store.shared.bounds);
             let infos = store.shared.segments.infos();
             infos.range(..newest).all(|(_, info)| {
-                (info.is_indexed || store.shared.index.tree.is_none())
+                (info.is_indexed || store.shared.index.tree().is_none())
                     && !info.is_moved
                     && info
                         .shares

@@ -14,7 +14,7 @@ fn path_variable() -> String {
 }
 
 /// Runs a program to its end; answers its standard output.
-pub(super) fn run(program: &str, arguments: &[&str]) -> Result<String, CrashError> {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<String, CrashError> {
     let failed = |said: String| CrashError::Command {
         command: format!("{program} {}", arguments.join(" ")),
         said,
@@ -33,7 +33,7 @@ pub(super) fn run(program: &str, arguments: &[&str]) -> Result<String, CrashErro
 }
 
 /// Says what is missing for a rig with this file system.
-pub(super) fn check(filesystem: &str) -> Result<(), CrashError> {
+pub(crate) fn check(filesystem: &str) -> Result<(), CrashError> {
     let missing = |what: String| Err(CrashError::Unavailable(what));
     if !rustix::process::geteuid().is_root() {
         return missing("it needs root to mount".into());
@@ -55,7 +55,7 @@ pub(super) fn check(filesystem: &str) -> Result<(), CrashError> {
 }
 
 /// Makes a file system in a plain file.
-pub(super) fn make(filesystem: &str, image: &Path) -> Result<(), CrashError> {
+pub(crate) fn make(filesystem: &str, image: &Path) -> Result<(), CrashError> {
     let image = image.to_string_lossy();
     let options: &[&str] = match filesystem {
         "ext4" => &["-q", "-F", "-J", "size=8", "-E", "nodiscard"],
@@ -67,13 +67,13 @@ pub(super) fn make(filesystem: &str, image: &Path) -> Result<(), CrashError> {
 
 /// A mounted loop device; unmounted and detached when dropped.
 #[derive(Debug)]
-pub(super) struct Mounted {
+pub(crate) struct Mounted {
     at: PathBuf,
     is_mounted: bool,
 }
 
 impl Mounted {
-    pub(super) fn mount(filesystem: &str, file: &Path, at: &Path) -> Result<Self, CrashError> {
+    pub(crate) fn mount(filesystem: &str, file: &Path, at: &Path) -> Result<Self, CrashError> {
         let file = file.to_string_lossy();
         let device = run("losetup", &["--find", "--show", &file])?;
         let folder = at.to_string_lossy();
@@ -90,7 +90,7 @@ impl Mounted {
     }
 
     /// Unmounts; what cannot be written to a dead device does not count.
-    pub(super) fn unmount(mut self) -> Result<(), CrashError> {
+    pub(crate) fn unmount(mut self) -> Result<(), CrashError> {
         // Not lazily: nothing may be written once the device is revived.
         let unmounted = run("umount", &[&self.at.to_string_lossy()]);
         self.is_mounted = unmounted.is_err();

@@ -51,7 +51,6 @@ pub enum Source {
 
 const KILL: &str = "tests/crash/src/kill.rs";
 const POWER: &str = "tests/crash/src/power.rs";
-const TRIALS: &str = "tests/crash/src/trial.rs";
 const POINTS: &str = "src/store/local/tests/points.rs";
 const FLIP: &str = "src/store/local/tests/flip.rs";
 const ROT: &str = "src/store/local/tests/rot.rs";
@@ -300,10 +299,11 @@ pub const PROMISES: &[Promise] = &[
     Promise {
         text: "A full disk refuses publishes, loses nothing, and publishing goes on by itself",
         shown: &[
-            trial(
+            trial_of(
                 "a file system is filled and drained again and again",
                 "disk-full",
-                TRIALS,
+                "tests/crash/src/full.rs",
+                ("cycles", 50),
             ),
             test(
                 "the device is full in the middle of a group",
@@ -317,7 +317,7 @@ pub const PROMISES: &[Promise] = &[
         shown: &[trial(
             "the file system is remounted read-only under load",
             "read-only",
-            TRIALS,
+            "tests/crash/src/read_only.rs",
         )],
     },
     Promise {

@@ -36,6 +36,10 @@ impl DiskFile for Memory {
         Err(never("memory"))
     }
 
+    fn reserve(&self, _: u64, _: u64) -> Result<(), IoError> {
+        Err(never("memory"))
+    }
+
     fn sync_data(&self) -> Result<(), IoError> {
         Err(never("memory"))
     }

@@ -1,0 +1,64 @@
+//! What the writer takes out of its queue at once.
+
+use tokio::sync::mpsc;
+
+use super::command::Command;
+
+/// A group is closed when its batches have this many bytes: more does not make a sync cheaper.
+const GROUP_BYTES_TARGET: u64 = 4 * 1024 * 1024;
+/// What a batch takes besides its own bytes, at most.
+const BATCH_ROOM: u64 = 64;
+/// LIMIT: what one command's rows are taken to need at most; only a group's offsets deleted all at
+/// once can be more.
+const ROWS_ROOM_MAX: u64 = 1 << 20;
+
+/// About how many bytes a turn appends.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Demand {
+    pub(super) batches: u64,
+    pub(super) rows: u64,
+}
+
+/// Commands that share a commit group.
+pub(super) struct Turn {
+    pub(super) commands: Vec<Command>,
+    pub(super) demand: Demand,
+}
+
+impl Turn {
+    /// Takes `first` and what waits behind it, as much as one group shall have.
+    pub(super) fn take(first: Command, commands: &mut mpsc::Receiver<Command>) -> Self {
+        let mut turn = Self {
+            commands: Vec::new(),
+            demand: Demand::default(),
+        };
+        let mut next = Some(first);
+        let mut bytes = 0;
+        while let Some(command) = next {
+            bytes += turn.push(command);
+            next = if bytes < GROUP_BYTES_TARGET {
+                commands.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        turn
+    }
+
+    /// Answers how much fuller the group is now.
+    fn push(&mut self, command: Command) -> u64 {
+        let demand = &mut self.demand;
+        let bytes = if let Command::Publish(publish) = &command {
+            let bytes = publish.batch.bytes().len() as u64;
+            demand.batches += bytes + BATCH_ROOM;
+            bytes
+        } else {
+            // Twice: it is an estimate, and entries are padded.
+            let bytes = command.row_bytes() as u64;
+            demand.rows += bytes.saturating_mul(2).min(ROWS_ROOM_MAX);
+            bytes
+        };
+        self.commands.push(command);
+        bytes
+    }
+}
