@@ -21,11 +21,11 @@ mod topics;
 mod write;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Semaphore;
 
 use crate::config::{Limits, Timeouts};
+use crate::metrics::Metrics;
 use crate::reader::Reader;
 use crate::writer::{Views, WriterHandle};
 
@@ -57,27 +57,8 @@ pub struct Shared {
     /// Places for checking compressed batches.
     pub checks: Semaphore,
     /// What happened so far.
-    pub counts: Counts,
+    pub metrics: Arc<Metrics>,
 }
 
 /// LIMIT: compressed batches that are checked at the same time.
 pub(crate) const CHECKS_MAX: usize = 2;
-
-/// Counters since the start.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Connections accepted.
-    pub connections: AtomicU64,
-    /// Batches acknowledged.
-    pub batches_acked: AtomicU64,
-    /// Records acknowledged, duplicates not counted.
-    pub records_acked: AtomicU64,
-    /// Requests refused and connections ended for a reason.
-    pub refusals: AtomicU64,
-}
-
-impl Counts {
-    fn add(counter: &AtomicU64, more: u64) -> u64 {
-        counter.fetch_add(more, Ordering::Relaxed) + more
-    }
-}

@@ -3,6 +3,7 @@
 //! A body larger than [`COPY_BYTES_MAX`] is a slice of the read buffer; a smaller one is copied, so that
 //! a small batch that waits for its sync does not keep a large buffer alive.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -11,6 +12,8 @@ use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::metrics::Metrics;
 
 /// Room made for each read.
 pub(super) const READ_BYTES: usize = 64 * 1024;
@@ -50,6 +53,8 @@ pub(super) struct FrameReader {
     pub(super) idle: Duration,
     /// Patience inside a frame.
     pub(super) stall: Duration,
+    /// Where bytes are counted.
+    pub(super) metrics: Option<Arc<Metrics>>,
 }
 
 impl FrameReader {
@@ -65,6 +70,13 @@ impl FrameReader {
             body_bytes_max,
             idle,
             stall,
+            metrics: None,
+        }
+    }
+
+    fn count(&self, bytes: usize) {
+        if let Some(metrics) = &self.metrics {
+            metrics.server.bytes_received.add(bytes as u64);
         }
     }
 
@@ -78,7 +90,7 @@ impl FrameReader {
                 Err(_) => return Err(ReadError::Idle(self.idle)),
                 Ok(Err(error)) => return Err(ReadError::Broken(error)),
                 Ok(Ok(0)) => return Err(ReadError::Closed),
-                Ok(Ok(_)) => {}
+                Ok(Ok(bytes)) => self.count(bytes),
             }
         }
         self.fill(FRAME_HEADER_BYTES).await?;
@@ -134,7 +146,7 @@ impl FrameReader {
                 Err(_) => return Err(ReadError::Stalled(self.stall)),
                 Ok(Err(error)) => return Err(ReadError::Broken(error)),
                 Ok(Ok(0)) => return Err(ReadError::Cut),
-                Ok(Ok(_)) => {}
+                Ok(Ok(bytes)) => self.count(bytes),
             }
         }
         Ok(())

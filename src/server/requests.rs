@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::connection::Connection;
 use super::refusal::Refusal;
+use crate::metrics::Rejection;
 
 impl Connection {
     /// Handles every request but publish and goodbye.
@@ -53,8 +54,38 @@ impl Connection {
                 Err(Refusal::new(ErrorCode::MalformedRequest, text))
             }
         };
+        let is_over = match kind {
+            Kind::Ping
+            | Kind::Metadata
+            | Kind::DescribeTopic
+            | Kind::ListTopics
+            | Kind::FetchOffsets
+            | Kind::ListGroups => true,
+            // What was not refused is answered later, or never.
+            Kind::Credit
+            | Kind::CreateTopic
+            | Kind::AlterTopic
+            | Kind::DeleteTopic
+            | Kind::InitProducer
+            | Kind::CommitOffsets
+            | Kind::DeleteOffsets
+            | Kind::Fetch
+            | Kind::ListOffsets
+            | Kind::Subscribe
+            | Kind::Unsubscribe
+            | Kind::Hello
+            | Kind::Goodbye
+            | Kind::Publish
+            | Kind::Draining
+            | Kind::Window
+            | Kind::Deliver
+            | Kind::PartitionEnded => outcome.is_err(),
+        };
         if let Err(refusal) = outcome {
             self.refuse(kind, correlation, &refusal);
+        }
+        if is_over {
+            self.outbox.answered(kind, self.begun);
         }
     }
 
@@ -82,8 +113,10 @@ impl Connection {
     fn credit(&mut self, subscription: u32, body: &[u8]) -> Result<(), Refusal> {
         let credit = Credit::decode(body)?;
         // A grant may cross the end of its subscription on the way: nothing to complain about.
-        if let Some(handle) = self.subscriptions.get(&subscription) {
-            handle.grant(&credit);
+        let handle = self.subscriptions.get(&subscription);
+        if !handle.is_some_and(|handle| handle.grant(&credit)) {
+            let rejections = &self.shared.metrics.server.rejections;
+            rejections.add(Rejection::CreditIgnored);
         }
         Ok(())
     }

@@ -8,10 +8,11 @@ use tracing::{error, info, warn};
 
 use super::command::{Answer, Appended, Command, PublishAnswer};
 use super::error::{JournalError, PublishError};
-use super::handle::WriterHandle;
+use super::handle::{Queued, WriterHandle};
 use super::state::{Effects, OffsetChange, State, TopicChange};
 use super::views::{Views, WriteState};
-use crate::clock;
+use crate::clock::{self, Instant};
+use crate::metrics::{Metrics, Scale};
 use crate::store::{CommitError, Store};
 
 /// A group is closed when its batches have this many bytes: more does not make a sync cheaper.
@@ -28,7 +29,11 @@ pub struct Running {
 }
 
 /// Starts the writer on a thread of its own. It ends, closing the store, when every handle is gone.
-pub fn spawn(mut state: State, store: Arc<dyn Store>) -> std::io::Result<Running> {
+pub fn spawn(
+    mut state: State,
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+) -> std::io::Result<Running> {
     state.epoch = store.epoch();
     let offsets = core::mem::take(&mut state.recovered_offsets);
     state.offsets_count = offsets.len() as u64;
@@ -43,6 +48,7 @@ pub fn spawn(mut state: State, store: Arc<dyn Store>) -> std::io::Result<Running
         state,
         store,
         views: Arc::clone(&views),
+        metrics,
         pending: Vec::new(),
         tidied: Vec::new(),
         failed: false,
@@ -118,6 +124,7 @@ struct Writer {
     state: State,
     store: Arc<dyn Store>,
     views: Arc<Views>,
+    metrics: Arc<Metrics>,
     pending: Vec<Pending>,
     /// Who waits for the store to be tidied.
     tidied: Vec<Box<dyn FnOnce() + Send>>,
@@ -125,20 +132,34 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), CommitError> {
+    fn run(mut self, mut commands: mpsc::Receiver<Queued>) -> Result<(), CommitError> {
+        let metrics = Arc::clone(&self.metrics);
         while let Some(first) = commands.blocking_recv() {
+            metrics.writer.turns.begin();
+            let taken = Instant::now();
             let room = self.prepare();
-            let mut bytes = self.admit(first, room);
+            let mut bytes = self.take(first, taken, room);
             while bytes < GROUP_BYTES_TARGET
                 && let Ok(next) = commands.try_recv()
             {
-                bytes += self.admit(next, room);
+                bytes += self.take(next, taken, room);
             }
             let outcome = self.make_durable();
             self.answer(outcome);
             self.tidy();
+            metrics.writer.turns.end();
         }
-        self.close()
+        metrics.writer.turns.begin();
+        let closed = self.close();
+        metrics.writer.turns.end();
+        closed
+    }
+
+    /// Admits a command; it has waited until the turn began.
+    fn take(&mut self, queued: Queued, taken: Instant, room: Room) -> usize {
+        let waited = taken.since(queued.since);
+        self.metrics.writer.queue_seconds.record_time(waited);
+        self.admit(queued.command, room)
     }
 
     /// What this turn may append. A segment that is due to roll gets its snapshot first, before
@@ -303,6 +324,11 @@ impl Writer {
             } else {
                 Ok(())
             };
+        }
+        if !group.batches.is_empty() {
+            let batches = group.batches.len() as u64;
+            let sizes = &self.metrics.writer.group_batches;
+            sizes.record(Scale::Count, batches);
         }
         let committed = self
             .store

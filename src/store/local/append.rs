@@ -18,6 +18,7 @@ use super::index::Place;
 use super::journal::group::{EncodedExtent, Encoder, ExtentCopy, GroupKind, Placement};
 use super::journal::state::StoreState;
 use super::{Shared, locked};
+use crate::clock::Instant;
 use crate::io::{DiskFile, IoError};
 use crate::store::{CommitError, CommitGroup, CommitSeq, Row};
 
@@ -151,10 +152,20 @@ impl Appender {
             seq: self.next_seq,
             synced_seq: self.synced_seq,
         })?;
+        let metrics = &shared.config.metrics.journal;
         if let Err(error) = active.file.write_at(active.end, &encoded.bytes) {
+            metrics.write_failures.add(1);
             return Err(self.poison(error));
         }
         let bytes = encoded.bytes.len() as u64;
+        if group.kind == GroupKind::Commit {
+            metrics.groups.add(1);
+            metrics.group_bytes.add(bytes);
+            let copied = |copy: &ExtentCopy| u64::from(copy.extent.bytes);
+            metrics
+                .bytes_copied
+                .add(group.copies.iter().map(copied).sum());
+        }
         self.pending.push(Pending {
             position: active.end,
             bytes: encoded.bytes,
@@ -187,9 +198,13 @@ impl Appender {
     /// Syncs what is pending and makes it readable.
     fn sync(&mut self, shared: &Shared) -> Result<(), CommitError> {
         if let (Some(active), false) = (&self.active, self.pending.is_empty()) {
+            let metrics = &shared.config.metrics.journal;
+            let begun = Instant::now();
             if let Err(error) = active.file.sync_data() {
+                metrics.sync_failures.add(1);
                 return Err(self.poison(error));
             }
+            metrics.sync_seconds.record_time(begun.elapsed());
             self.synced_seq = self.next_seq;
             let groups = std::mem::take(&mut self.pending);
             publish(shared, active, self.synced_seq, &groups);

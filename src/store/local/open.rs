@@ -18,8 +18,9 @@ use super::index::Index;
 use super::keeper::{self, Signal};
 use super::recovery::{Replayed, Survey, check_heads, replay};
 use super::segments::{SegmentInfo, Segments};
-use super::{LocalConfig, LocalStore, OpenError, RecoveryReport, Shared, TornTail};
+use super::{IndexReport, LocalConfig, LocalStore, OpenError, RecoveryReport, Shared, TornTail};
 use crate::io::{Disk, DiskFile, IoError};
+use crate::metrics::ProcessMetrics;
 use crate::store::{Damage, Replay};
 
 #[expect(
@@ -44,6 +45,8 @@ impl LocalStore {
         check_heads(&segments, folder.identity.journal_id, &folder.segments)?;
         let clean = CleanMarker::read(disk.as_ref(), &folder.clean_path)
             .filter(|clean| clean.journal_id == folder.identity.journal_id);
+        let progress = &config.metrics.process;
+        progress.recovery_segments.set(folder.segments.len() as u64);
         let Indexed {
             tree,
             mut survey,
@@ -102,6 +105,7 @@ impl LocalStore {
         }
         let keeper = keeper::start(&shared).map_err(OpenError::Thread)?;
         report.duration = started.elapsed();
+        note(&shared.config.metrics.process, &report);
         announce(&report);
         let store = Self {
             shared,
@@ -227,6 +231,18 @@ fn first_segment(shared: &Arc<Shared>, appender: &mut Appender) -> Result<(), Op
     match rolled {
         Ok(_) => Ok(()),
         Err(error) => Err(folder::unwritable(shared, &error)),
+    }
+}
+
+fn note(metrics: &ProcessMetrics, report: &RecoveryReport) {
+    let micros = u64::try_from(report.duration.as_micros()).unwrap_or(u64::MAX);
+    metrics.recovery_us.set(micros.max(1));
+    match report.index {
+        IndexReport::Rebuilt { .. } => {
+            metrics.index_rebuilds.add(1);
+        }
+        IndexReport::InMemory { .. } => metrics.index_in_memory.set(1),
+        IndexReport::Created | IndexReport::Trusted => {}
     }
 }
 

@@ -98,8 +98,12 @@ impl Appender {
                 drop(shared.disk.remove(&path));
                 return Err(full(shared));
             }
-            Err(error) => return Err(self.poison(error)),
+            Err(error) => {
+                shared.config.metrics.journal.write_failures.add(1);
+                return Err(self.poison(error));
+            }
         };
+        shared.config.metrics.journal.rolls.add(1);
         let end = bytes.len() as u64;
         let file_bytes = file.len_bytes().unwrap_or(end);
         if rows.is_some() {
@@ -147,7 +151,10 @@ impl Appender {
         match shared.disk.create(&path) {
             Ok(_) => Ok(path),
             Err(error) if error.is_full() => Err(full(shared)),
-            Err(error) => Err(self.poison(error)),
+            Err(error) => {
+                shared.config.metrics.journal.write_failures.add(1);
+                Err(self.poison(error))
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use super::ends::Ends;
 use super::footers::{read_footer, read_summary};
 use super::heads::read_head;
 use crate::io::{DiskFile, IoError};
+use crate::metrics::Gauge;
 use crate::store::Damage;
 use crate::store::local::OpenError;
 use crate::store::local::identity::CleanMarker;
@@ -77,6 +78,8 @@ pub(in crate::store::local) struct Given<'a> {
     pub(in crate::store::local) indexed: &'a HashSet<u64>,
     /// Take sealed segments from their footers. Otherwise every group is read and checked.
     pub(in crate::store::local) trusts_footers: bool,
+    /// How many segments were looked at.
+    pub(in crate::store::local) progress: Option<&'a Gauge>,
 }
 
 /// Looks at every segment in `numbers`, which is sorted.
@@ -109,9 +112,15 @@ pub(in crate::store::local) fn survey(
         if at % 64 == 63 {
             tracing::info!(done = at, of = numbers.len(), "reading segments");
         }
+        if let Some(progress) = given.progress {
+            progress.set(at as u64);
+        }
         let next = numbers.get(at + 1).copied();
         expected = pass.segment(*number, next, expected)?;
         previous = *number;
+    }
+    if let Some(progress) = given.progress {
+        progress.set(numbers.len() as u64);
     }
     if let Some(clean) = given.clean {
         pass.ends.note_state(&clean.state, true);
