@@ -59,10 +59,10 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
 /// What is printed on standard output, by which scripts learn that the broker serves, and where: one
 /// line, and a second one for whoever set the address of the admin port.
 fn announce(broker: &Broker, has_given_admin: bool) {
-    let mut lines = format!("falcon ready on {}\n", broker.address());
-    if let Some(address) = broker.admin_address().filter(|_| has_given_admin) {
-        lines += &format!("falcon admin on {address}\n");
-    }
+    let admin = broker.admin_address().filter(|_| has_given_admin);
+    let admin = admin.map(|address| format!("falcon admin on {address}\n"));
+    let ready = format!("falcon ready on {}\n", broker.address());
+    let lines = ready + &admin.unwrap_or_default();
     let mut output = io::stdout().lock();
     // A reader that went away is no reason to stop serving.
     let _ = output

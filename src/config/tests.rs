@@ -98,8 +98,7 @@ fn every_key_sets_only_its_own_field() {
     for key in KEYS {
         let other = match key.kind {
             Kind::Path => "/elsewhere",
-            Kind::SocketAddress => "127.0.0.1:1",
-            Kind::AdminAddress => "127.0.0.1:1",
+            Kind::SocketAddress | Kind::AdminAddress => "127.0.0.1:1",
             Kind::Endpoint => "falcon.example:7420",
             Kind::Bool => "true",
             Kind::Count { max, .. } | Kind::Bytes { max, .. } | Kind::Millis { max, .. } => {

@@ -74,7 +74,7 @@ fn a_beat_is_busy_only_within_a_turn() {
     let beat = Beat::default();
     assert_eq!(beat.busy_for(u64::MAX), Duration::ZERO);
     beat.begin();
-    let later = crate::clock::monotonic_ms() + 5_000;
+    let later = clock::monotonic_ms() + 5_000;
     assert!(beat.busy_for(later) >= Duration::from_secs(4));
     beat.end();
     assert_eq!(beat.busy_for(later), Duration::ZERO);
