@@ -36,7 +36,7 @@ use crate::reader::Reader;
 use crate::server::{Listener, Shared};
 use crate::store::local::{LocalConfig, LocalStore, OpenError, RecoveryReport};
 use crate::store::{CommitError, Store};
-use crate::writer::{self, State, StateLimits, Views, WriterHandle};
+use crate::writer::{self, State, StateLimits, WriterHandle};
 
 /// Why a broker did not start.
 #[derive(Debug, Error)]
@@ -112,17 +112,11 @@ impl Broker {
         let admin = start_admin(&config, &status).await?;
         let (store, state, recovery) = open(&config, &metrics).await?;
         store.retain(&state.live_partitions());
-        let writer = writer::spawn(
-            state,
-            Arc::clone(&store) as Arc<dyn Store>,
-            Arc::clone(&metrics),
-        );
-        let writer::Running {
-            handle,
-            views,
-            thread,
-        } = writer.map_err(StartError::Thread)?;
-        let shared = share(&config, &store, views, metrics, handle.clone());
+        let dyn_store = Arc::clone(&store) as Arc<dyn Store>;
+        let running = writer::spawn(state, dyn_store, Arc::clone(&metrics));
+        let running = running.map_err(StartError::Thread)?;
+        let shared = share(&config, &store, metrics, &running);
+        let writer::Running { handle, thread, .. } = running;
         let (background, stopping) = (TaskTracker::new(), CancellationToken::new());
         start_housekeeping(&background, &stopping, &config, &store, &shared, handle);
         let bind_error = |error: std::io::Error| StartError::Bind {
@@ -314,9 +308,8 @@ async fn open(
 fn share(
     config: &Config,
     store: &Arc<LocalStore>,
-    views: Arc<Views>,
     metrics: Arc<Metrics>,
-    writer: WriterHandle,
+    running: &writer::Running,
 ) -> Arc<Shared> {
     Arc::new(Shared {
         limits: config.limits.clone(),
@@ -325,8 +318,8 @@ fn share(
         cluster: store.identity(),
         epoch: store.epoch(),
         reader: Reader::new(Arc::clone(store) as Arc<dyn Store>),
-        views,
-        writer,
+        views: Arc::clone(&running.views),
+        writer: running.handle.clone(),
         in_flight_total: crate::server::semaphore(config.limits.in_flight_bytes_total),
         receiving: crate::server::semaphore(config.limits.in_flight_bytes_total / 2),
         checks: Semaphore::new(crate::server::CHECKS_MAX),

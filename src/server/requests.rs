@@ -54,33 +54,8 @@ impl Connection {
                 Err(Refusal::new(ErrorCode::MalformedRequest, text))
             }
         };
-        let is_over = match kind {
-            Kind::Ping
-            | Kind::Metadata
-            | Kind::DescribeTopic
-            | Kind::ListTopics
-            | Kind::FetchOffsets
-            | Kind::ListGroups => true,
-            // What was not refused is answered later, or never.
-            Kind::Credit
-            | Kind::CreateTopic
-            | Kind::AlterTopic
-            | Kind::DeleteTopic
-            | Kind::InitProducer
-            | Kind::CommitOffsets
-            | Kind::DeleteOffsets
-            | Kind::Fetch
-            | Kind::ListOffsets
-            | Kind::Subscribe
-            | Kind::Unsubscribe
-            | Kind::Hello
-            | Kind::Goodbye
-            | Kind::Publish
-            | Kind::Draining
-            | Kind::Window
-            | Kind::Deliver
-            | Kind::PartitionEnded => outcome.is_err(),
-        };
+        // What was not refused may be answered later, or never.
+        let is_over = outcome.is_err() || is_answered_at_once(kind);
         if let Err(refusal) = outcome {
             self.refuse(kind, correlation, &refusal);
         }
@@ -132,5 +107,34 @@ impl Connection {
         } else {
             Err(Refusal::of(ErrorCode::UnknownSubscription))
         }
+    }
+}
+
+const fn is_answered_at_once(kind: Kind) -> bool {
+    match kind {
+        Kind::Ping
+        | Kind::Metadata
+        | Kind::DescribeTopic
+        | Kind::ListTopics
+        | Kind::FetchOffsets
+        | Kind::ListGroups => true,
+        Kind::Credit
+        | Kind::CreateTopic
+        | Kind::AlterTopic
+        | Kind::DeleteTopic
+        | Kind::InitProducer
+        | Kind::CommitOffsets
+        | Kind::DeleteOffsets
+        | Kind::Fetch
+        | Kind::ListOffsets
+        | Kind::Subscribe
+        | Kind::Unsubscribe
+        | Kind::Hello
+        | Kind::Goodbye
+        | Kind::Publish
+        | Kind::Draining
+        | Kind::Window
+        | Kind::Deliver
+        | Kind::PartitionEnded => false,
     }
 }
