@@ -17,7 +17,6 @@ mod housekeeping;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,11 +26,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::admin::{AdminPort, Served, Status};
 use crate::clock::Instant;
-use crate::config::{Config, ConfigError};
+use crate::config::{AdminListen, Config, ConfigError};
 use crate::io::RealDisk;
+use crate::metrics::Metrics;
 use crate::reader::Reader;
-use crate::server::{Checks, Counts, Listener, Receiving, Shared};
+use crate::server::{Checks, Listener, Receiving, Shared};
 use crate::store::local::{LocalConfig, LocalStore, OpenError, RecoveryReport};
 use crate::store::{CommitError, Store};
 use crate::writer::{self, State, StateLimits, WriterHandle};
@@ -45,6 +46,16 @@ pub enum StartError {
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {reason}; choose another address with --listen")]
     Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        reason: String,
+    },
+    /// The address of the admin port, which was asked for, cannot be listened on.
+    #[error(
+        "cannot serve the admin port on {address}: {reason}; set admin.listen to another address, auto or off"
+    )]
+    AdminBind {
         /// The address.
         address: SocketAddr,
         /// What the system says.
@@ -79,6 +90,8 @@ pub struct Broker {
     address: SocketAddr,
     grace: Duration,
     listener: Listener,
+    admin: Option<AdminPort>,
+    status: Arc<Status>,
     shared: Arc<Shared>,
     writer: JoinHandle<Result<(), CommitError>>,
     background: TaskTracker,
@@ -93,28 +106,16 @@ impl Broker {
         let started = Instant::now();
         // ORDER: bind before recovery, so that a port in use is told at once.
         let socket = bind(config.listen).await?;
-        let (store, state, recovery) = open(&config).await?;
+        let metrics = Arc::new(Metrics::default());
+        let status = Arc::new(Status::new(Arc::clone(&metrics)));
+        let admin = start_admin(&config, &status).await?;
+        let (store, state, recovery) = open(&config, &metrics).await?;
         store.retain(&state.live_partitions());
-        let writer::Running {
-            handle,
-            views,
-            thread,
-        } = writer::spawn(state, Arc::clone(&store) as Arc<dyn Store>)
-            .map_err(StartError::Thread)?;
-        let shared = Arc::new(Shared {
-            limits: config.limits.clone(),
-            timeouts: config.timeouts.clone(),
-            advertise: config.advertise.clone(),
-            cluster: store.identity(),
-            epoch: store.epoch(),
-            reader: Reader::new(Arc::clone(&store) as Arc<dyn Store>),
-            views,
-            writer: handle.clone(),
-            in_flight_total: crate::server::semaphore(config.limits.in_flight_bytes_total),
-            receiving: Receiving::new(config.limits.in_flight_bytes_total),
-            checks: Checks::default(),
-            counts: Counts::default(),
-        });
+        let dyn_store = Arc::clone(&store) as Arc<dyn Store>;
+        let running = writer::spawn(state, dyn_store, Arc::clone(&metrics));
+        let running = running.map_err(StartError::Thread)?;
+        let shared = share(&config, &store, metrics, &running);
+        let writer::Running { handle, thread, .. } = running;
         let (background, stopping) = (TaskTracker::new(), CancellationToken::new());
         start_housekeeping(&background, &stopping, &config, &store, &shared, handle);
         let bind_error = |error: std::io::Error| StartError::Bind {
@@ -122,6 +123,7 @@ impl Broker {
             reason: error.to_string(),
         };
         let listener = Listener::start(socket, Arc::clone(&shared)).map_err(bind_error)?;
+        status.serve(served(&config, &store, &shared));
         let address = listener.address();
         info!(%address, data_dir = %config.data_dir.display(), epoch = shared.epoch,
             millis = started.elapsed().as_millis(), "ready");
@@ -130,6 +132,8 @@ impl Broker {
             address,
             grace,
             listener,
+            admin,
+            status,
             shared,
             writer: thread,
             background,
@@ -143,6 +147,11 @@ impl Broker {
         self.address
     }
 
+    /// The address of the admin port, when there is one.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(AdminPort::address)
+    }
+
     /// What recovery found at the start.
     pub const fn recovery(&self) -> &RecoveryReport {
         &self.recovery
@@ -151,6 +160,7 @@ impl Broker {
     /// Stops: accepts no more, answers what is in flight, closes the journal, releases the lock.
     pub async fn shutdown(self) -> ShutdownReport {
         info!("shutting down");
+        self.status.drain();
         let is_drained = self.listener.drain(self.grace).await;
         if !is_drained {
             warn!(
@@ -161,12 +171,11 @@ impl Broker {
         self.stopping.cancel();
         self.background.close();
         self.background.wait().await;
-        let counts = &self.shared.counts;
-        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let (connections, batches_acked, records_acked) = (
-            load(&counts.connections),
-            load(&counts.batches_acked),
-            load(&counts.records_acked),
+        let metrics = &self.status.metrics;
+        let connections = metrics.server.accepted.value();
+        let (batches_acked, records_acked) = (
+            metrics.writer.batches_acked.value(),
+            metrics.writer.records_acked.value(),
         );
         // ORDER: the writer ends when the last handle is gone.
         drop(self.shared);
@@ -186,6 +195,10 @@ impl Broker {
                 false
             }
         };
+        // ORDER: last, so that whoever watches sees the broker drain to its end.
+        if let Some(admin) = self.admin {
+            admin.stop().await;
+        }
         info!(
             is_drained,
             is_clean, connections, batches_acked, records_acked, "stopped"
@@ -201,17 +214,66 @@ impl Broker {
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let reason = if error.kind() == std::io::ErrorKind::AddrInUse {
-            "the port is in use".to_owned()
-        } else {
-            error.to_string()
-        };
-        StartError::Bind { address, reason }
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| StartError::Bind {
+        address,
+        reason: why(&error),
     })
 }
 
-async fn open(config: &Config) -> Result<(Arc<LocalStore>, State, RecoveryReport), StartError> {
+fn why(error: &std::io::Error) -> String {
+    if error.kind() == std::io::ErrorKind::AddrInUse {
+        "the port is in use".to_owned()
+    } else {
+        error.to_string()
+    }
+}
+
+/// The admin port, if there is to be one. One that nobody asked for by address may be missing.
+async fn start_admin(
+    config: &Config,
+    status: &Arc<Status>,
+) -> Result<Option<AdminPort>, StartError> {
+    let listen = config.admin.listen;
+    let Some(address) = listen.address(config.listen) else {
+        return Ok(None);
+    };
+    let socket = TcpListener::bind(address).await;
+    let started = socket.and_then(|socket| AdminPort::start(socket, Arc::clone(status)));
+    match started {
+        Ok(admin) => {
+            info!(address = %admin.address(), "serving /metrics, /livez and /readyz");
+            Ok(Some(admin))
+        }
+        Err(error) if listen == AdminListen::Auto => {
+            let reason = why(&error);
+            warn!(%address, reason, "there is no admin port, set admin.listen");
+            Ok(None)
+        }
+        Err(error) => Err(StartError::AdminBind {
+            address,
+            reason: why(&error),
+        }),
+    }
+}
+
+/// What the admin port looks at.
+fn served(config: &Config, store: &Arc<LocalStore>, shared: &Shared) -> Served {
+    let store: Arc<dyn Store> = Arc::clone(store) as Arc<dyn Store>;
+    Served {
+        views: Arc::clone(&shared.views),
+        store: Arc::downgrade(&store),
+        in_flight: Arc::clone(&shared.in_flight_total),
+        in_flight_bytes_max: config.limits.in_flight_bytes_total,
+        free_floor_bytes: config.storage.free_floor_bytes,
+        lag_series_max: config.admin.lag_series_max as usize,
+    }
+}
+
+async fn open(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+) -> Result<(Arc<LocalStore>, State, RecoveryReport), StartError> {
     let limits = StateLimits {
         topics_max: u64::from(config.limits.topics_max),
         partitions_max: u64::from(config.limits.partitions_max),
@@ -224,6 +286,7 @@ async fn open(config: &Config) -> Result<(Arc<LocalStore>, State, RecoveryReport
         free_floor_bytes: config.storage.free_floor_bytes,
         spare_segments: config.storage.spare_segments as usize,
         index_open_timeout: Duration::from_millis(config.storage.index_open_timeout_ms),
+        metrics: Arc::clone(metrics),
         ..LocalConfig::new(config.data_dir.clone())
     };
     let opening = tokio::task::spawn_blocking(move || {
@@ -243,6 +306,28 @@ async fn open(config: &Config) -> Result<(Arc<LocalStore>, State, RecoveryReport
     }
 }
 
+fn share(
+    config: &Config,
+    store: &Arc<LocalStore>,
+    metrics: Arc<Metrics>,
+    running: &writer::Running,
+) -> Arc<Shared> {
+    Arc::new(Shared {
+        limits: config.limits.clone(),
+        timeouts: config.timeouts.clone(),
+        advertise: config.advertise.clone(),
+        cluster: store.identity(),
+        epoch: store.epoch(),
+        reader: Reader::new(Arc::clone(store) as Arc<dyn Store>),
+        views: Arc::clone(&running.views),
+        writer: running.handle.clone(),
+        in_flight_total: crate::server::semaphore(config.limits.in_flight_bytes_total),
+        receiving: Receiving::new(config.limits.in_flight_bytes_total),
+        checks: Checks::default(),
+        metrics,
+    })
+}
+
 fn start_housekeeping(
     background: &TaskTracker,
     stopping: &CancellationToken,
@@ -256,6 +341,7 @@ fn start_housekeeping(
         views: Arc::clone(&shared.views),
         writer,
         retention_check: Duration::from_millis(config.storage.retention_check_ms),
+        metrics: Arc::clone(&shared.metrics),
         producer_expiry_ms: i64::try_from(config.timeouts.producer_expiry_ms).unwrap_or(i64::MAX),
     };
     let stopping = stopping.clone();

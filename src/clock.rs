@@ -10,6 +10,7 @@
     reason = "this is the door the lint sends everybody to"
 )]
 
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since the Unix epoch, now. Before 1970 it is 0, far in the future `i64::MAX`.
@@ -18,6 +19,13 @@ pub fn now_unix_ms() -> i64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Milliseconds on a monotonic clock that starts with its first use.
+pub fn monotonic_ms() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let elapsed = START.get_or_init(Instant::now).elapsed();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A point on the monotonic clock.

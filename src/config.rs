@@ -56,6 +56,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How data is kept.
     pub storage: Storage,
+    /// How the broker is watched.
+    pub admin: Admin,
     /// What is logged.
     pub log: Log,
 }
@@ -121,6 +123,66 @@ pub struct Storage {
     pub retention_check_ms: u64,
     /// The index is rebuilt when opening it takes longer.
     pub index_open_timeout_ms: u64,
+}
+
+/// Section `[admin]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Where `/metrics`, `/livez` and `/readyz` are served.
+    pub listen: AdminListen,
+    /// Rows of lag in a scrape.
+    pub lag_series_max: u32,
+}
+
+/// Where the admin port is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdminListen {
+    /// On loopback, at the port after the broker's; without, when that is taken.
+    Auto,
+    /// Nowhere.
+    Off,
+    /// Here; the broker does not start when that is taken.
+    At(SocketAddr),
+}
+
+impl AdminListen {
+    /// The address of this text: `auto`, `off` or `IP:PORT`.
+    pub fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            "off" => Some(Self::Off),
+            address => {
+                let address = address.replace("localhost:", "127.0.0.1:");
+                Some(Self::At(address.parse().ok()?))
+            }
+        }
+    }
+
+    /// The address to bind for a broker that listens on `listen`.
+    pub fn address(self, listen: SocketAddr) -> Option<SocketAddr> {
+        match self {
+            Self::Auto => {
+                // Port 0 asks for a free one; after the last port there is no next.
+                let port = match listen.port() {
+                    0 => 0,
+                    port => port.checked_add(1)?,
+                };
+                Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+            }
+            Self::Off => None,
+            Self::At(address) => Some(address),
+        }
+    }
+}
+
+impl std::fmt::Display for AdminListen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Off => f.write_str("off"),
+            Self::At(address) => address.fmt(f),
+        }
+    }
 }
 
 /// Section `[log]`.
@@ -202,6 +264,10 @@ impl Default for Config {
                 retention_check_ms: 5_000,
                 index_open_timeout_ms: 30_000,
             },
+            admin: Admin {
+                listen: AdminListen::Auto,
+                lag_series_max: 1_000,
+            },
             log: Log {
                 level: "info".into(),
                 format: LogFormat::Auto,
@@ -236,7 +302,7 @@ impl Config {
         lines.join("\n") + "\n"
     }
 
-    /// For tests: a free port, and limits small enough to be reached with little data.
+    /// For tests: a free port, no admin port, and limits small enough to be reached with little data.
     pub fn for_tests(data_dir: impl Into<PathBuf>) -> Self {
         let mut config = Self {
             data_dir: data_dir.into(),
@@ -244,6 +310,7 @@ impl Config {
             ..Self::default()
         };
         config.listen.set_port(0);
+        config.admin.listen = AdminListen::Off;
         config.limits.batch_bytes_max = 256 * 1024;
         config.storage.segment_bytes = MIB;
         config.storage.cache_bytes = MIB;

@@ -9,14 +9,17 @@
 //! - [`catalog`], [`group`], [`partition`]: topics, committed offsets, the rules of a partition
 //! - [`store`]: what a durable home must do, and the journal with its sled index
 //! - [`io`]: the only door to the file system; [`clock`]: the only door to time
-//! - [`config`], [`telemetry`]: settings and logs
+//! - [`admin`]: `/metrics`, `/livez`, `/readyz`
+//! - [`config`], [`telemetry`], [`metrics`]: settings, logs, numbers
 
+pub mod admin;
 pub mod broker;
 pub mod catalog;
 pub mod clock;
 pub mod config;
 pub mod group;
 pub mod io;
+pub mod metrics;
 pub mod partition;
 pub mod reader;
 pub mod server;

@@ -23,11 +23,11 @@ mod topics;
 mod write;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Semaphore;
 
 use crate::config::{Limits, Timeouts};
+use crate::metrics::Metrics;
 use crate::reader::Reader;
 use crate::writer::{Views, WriterHandle};
 
@@ -61,24 +61,5 @@ pub struct Shared {
     /// Places for checking compressed batches.
     pub checks: Checks,
     /// What happened so far.
-    pub counts: Counts,
-}
-
-/// Counters since the start.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Connections accepted.
-    pub connections: AtomicU64,
-    /// Batches acknowledged.
-    pub batches_acked: AtomicU64,
-    /// Records acknowledged, duplicates not counted.
-    pub records_acked: AtomicU64,
-    /// Requests refused and connections ended for a reason.
-    pub refusals: AtomicU64,
-}
-
-impl Counts {
-    fn add(counter: &AtomicU64, more: u64) -> u64 {
-        counter.fetch_add(more, Ordering::Relaxed) + more
-    }
+    pub metrics: Arc<Metrics>,
 }

@@ -10,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::clock;
+use crate::metrics::Metrics;
 use crate::store::{Extent, ReadError, Store};
 use crate::writer::{Command, PartitionView, Trim, Views, WriteState, WriterHandle};
 
@@ -22,6 +23,7 @@ pub(super) struct Housekeeping {
     pub(super) store: Arc<dyn Store>,
     pub(super) views: Arc<Views>,
     pub(super) writer: WriterHandle,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) retention_check: Duration,
     pub(super) producer_expiry_ms: i64,
 }
@@ -44,27 +46,33 @@ impl Housekeeping {
             if self.views.write_state() == WriteState::Stopped {
                 continue;
             }
-            if !is_retention_due {
-                if self.tidy().await.is_none() {
-                    return;
-                }
-                continue;
-            }
-            let now_ms = clock::now_unix_ms();
-            let trims = self.find_trims(now_ms).await;
-            if !trims.is_empty() && self.writer.send(Command::Trim(trims)).await.is_err() {
-                return;
-            }
-            let before_ms = now_ms.saturating_sub(self.producer_expiry_ms);
-            if self
-                .writer
-                .send(Command::ExpireProducers(before_ms))
-                .await
-                .is_err()
-            {
+            let metrics = Arc::clone(&self.metrics);
+            metrics.process.housekeeping.begin();
+            let done = if is_retention_due {
+                self.retain().await
+            } else {
+                self.tidy().await
+            };
+            metrics.process.housekeeping.end();
+            if done.is_none() {
                 return;
             }
         }
+    }
+
+    /// Lets old records and idle publishers go. `None`: the writer is gone.
+    async fn retain(&self) -> Option<()> {
+        let now_ms = clock::now_unix_ms();
+        let trims = self.find_trims(now_ms).await;
+        let records = trims.iter().map(|trim| trim.log_start.since(trim.from));
+        let records: u64 = records.sum();
+        if !trims.is_empty() {
+            self.writer.send(Command::Trim(trims)).await.ok()?;
+        }
+        self.metrics.writer.records_trimmed.add(records);
+        let before_ms = now_ms.saturating_sub(self.producer_expiry_ms);
+        let expire = Command::ExpireProducers(before_ms);
+        self.writer.send(expire).await.ok()
     }
 
     /// Lets the store move what lives among dead records, a bounded part per turn of the writer, so

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use clap::Args;
 use falcon::broker::Broker;
+use falcon::config::AdminListen;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, info, warn};
 
@@ -25,6 +26,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
     let mut signals = Signals::new()
         .map_err(|error| CliError::failed("signals", &error, "report this as a bug"))?;
 
+    let has_given_admin = matches!(loaded.config.admin.listen, AdminListen::At(_));
     // CANCEL SAFETY: a start that is dropped ends with the process; recovery only repeats itself.
     let broker = tokio::select! {
         started = Broker::start(loaded.config) => started.map_err(|error| {
@@ -35,7 +37,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
             exit_now();
         }
     };
-    announce(&broker);
+    announce(&broker, has_given_admin);
 
     let name = signals.next().await;
     info!(
@@ -54,11 +56,18 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The one line on standard output, by which scripts learn that the broker serves, and where.
-fn announce(broker: &Broker) {
+/// What is printed on standard output, by which scripts learn that the broker serves, and where: one
+/// line, and a second one for whoever set the address of the admin port.
+fn announce(broker: &Broker, has_given_admin: bool) {
+    let admin = broker.admin_address().filter(|_| has_given_admin);
+    let admin = admin.map(|address| format!("falcon admin on {address}\n"));
+    let ready = format!("falcon ready on {}\n", broker.address());
+    let lines = ready + &admin.unwrap_or_default();
     let mut output = io::stdout().lock();
     // A reader that went away is no reason to stop serving.
-    let _ = writeln!(output, "falcon ready on {}", broker.address()).and_then(|()| output.flush());
+    let _ = output
+        .write_all(lines.as_bytes())
+        .and_then(|()| output.flush());
 }
 
 /// Ends the process without waiting for threads, which may hang where the shutdown did.

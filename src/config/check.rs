@@ -20,6 +20,7 @@ pub(super) fn check(
         segment_fits_batches,
         idle_allows_heartbeats,
         listens_on_loopback,
+        admin_listens_on_loopback,
     ]);
     for rule in rules {
         if let Some((name, rule)) = rule(config)
@@ -123,5 +124,14 @@ fn listens_on_loopback(config: &Config) -> Broken {
         let rule = "can be reached from other machines and there is no authentication yet; \
                     listen on 127.0.0.1, or accept that with --allow-remote";
         ("listen", rule.into())
+    })
+}
+
+fn admin_listens_on_loopback(config: &Config) -> Broken {
+    let address = config.admin.listen.address(config.listen)?;
+    (!address.ip().is_loopback() && !config.allow_remote).then(|| {
+        let rule = "can be reached from other machines and there is no authentication yet; \
+                    use 127.0.0.1, or accept that with --allow-remote";
+        ("admin.listen", rule.into())
     })
 }

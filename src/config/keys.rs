@@ -135,6 +135,11 @@ keys! {
     (storage) index_open_timeout_ms, millis(100, DAY),
         "The index is rebuilt from the journal when opening it takes longer than this.";
 
+    (admin) listen, Kind::AdminAddress,
+        "Address of /metrics, /livez and /readyz; auto: on loopback, the port after the one of listen.";
+    (admin) lag_series_max, count(0, 100_000),
+        "Rows of falcon_group_lag_records in a scrape; those beyond are counted, not shown.";
+
     (log) level, Kind::LogFilter,
         "What is logged: a level, or levels by target (info,falcon::server=debug).";
     (log) format, Kind::LogFormat,

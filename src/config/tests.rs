@@ -98,7 +98,7 @@ fn every_key_sets_only_its_own_field() {
     for key in KEYS {
         let other = match key.kind {
             Kind::Path => "/elsewhere",
-            Kind::SocketAddress => "127.0.0.1:1",
+            Kind::SocketAddress | Kind::AdminAddress => "127.0.0.1:1",
             Kind::Endpoint => "falcon.example:7420",
             Kind::Bool => "true",
             Kind::Count { max, .. } | Kind::Bytes { max, .. } | Kind::Millis { max, .. } => {
@@ -258,6 +258,10 @@ fn contradictions_name_both_sides() {
             vec![flag("listen", "0.0.0.0:7420")],
             ["listen", "--allow-remote"],
         ),
+        (
+            vec![flag("admin.listen", "0.0.0.0:7421")],
+            ["admin.listen", "--allow-remote"],
+        ),
     ] {
         let message = error(Config::load(&Sources {
             flags,
@@ -294,4 +298,27 @@ fn a_configuration_made_in_code_is_checked_too() {
     config.limits.connections_max = 0;
     let message = config.check().expect_err("0 is too few").to_string();
     assert!(message.contains("limits.connections_max"), "{message}");
+}
+
+#[test]
+fn the_admin_port_is_beside_the_brokers() {
+    let address = |listen: &str, admin: &str| {
+        let flags = vec![flag("listen", listen), flag("admin.listen", admin)];
+        let sources = Sources {
+            flags,
+            ..Sources::default()
+        };
+        let config = Config::load(&sources).unwrap().config;
+        let address = config.admin.listen.address(config.listen);
+        address.map(|address| address.to_string())
+    };
+    let auto = |listen| address(listen, "auto");
+    assert_eq!(auto("127.0.0.1:7420").as_deref(), Some("127.0.0.1:7421"));
+    assert_eq!(auto("127.0.0.1:0").as_deref(), Some("127.0.0.1:0"));
+    assert_eq!(auto("127.0.0.1:65535"), None);
+    assert_eq!(address("127.0.0.1:7420", "off"), None);
+    let given = address("127.0.0.1:7420", "localhost:9000");
+    assert_eq!(given.as_deref(), Some("127.0.0.1:9000"));
+    let message = error(from_environment("FALCON_ADMIN_LISTEN", "7421"));
+    assert!(message.contains("auto, off, or IP:PORT"), "{message}");
 }

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::LogFormat;
 use super::units::{parse_bytes, parse_millis, show_bytes, show_millis};
+use super::{AdminListen, LogFormat};
 
 /// Levels of the log, from least to most.
 pub(crate) const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -60,6 +60,8 @@ pub enum Kind {
     Path,
     /// `IP:PORT`.
     SocketAddress,
+    /// `IP:PORT`, `auto` or `off`.
+    AdminAddress,
     /// `HOST:PORT` as others reach it, or nothing.
     Endpoint,
     /// `true` or `false`.
@@ -97,6 +99,7 @@ impl Kind {
         match self {
             Self::Path => "a path".into(),
             Self::SocketAddress => "IP:PORT, for example 127.0.0.1:7420".into(),
+            Self::AdminAddress => "auto, off, or IP:PORT".into(),
             Self::Endpoint => "HOST:PORT as clients reach it, or empty".into(),
             Self::Bool => "true or false".into(),
             Self::Count { min, max } => format!("a whole number from {min} to {max}"),
@@ -129,6 +132,10 @@ impl Kind {
                 let text = raw.text()?.replace("localhost:", "127.0.0.1:");
                 text.parse::<SocketAddr>().ok()?;
                 Some(Value::Text(text))
+            }
+            Self::AdminAddress => {
+                let address = AdminListen::from_text(raw.text()?)?;
+                Some(Value::Text(address.to_string()))
             }
             Self::Endpoint => match raw.text()? {
                 "" => Some(Value::Absent),
@@ -179,6 +186,7 @@ impl Kind {
             }
             Self::Path
             | Self::SocketAddress
+            | Self::AdminAddress
             | Self::Endpoint
             | Self::Bool
             | Self::LogFilter
@@ -290,6 +298,15 @@ impl Field for PathBuf {
 impl Field for SocketAddr {
     fn from_value(value: Value) -> Option<Self> {
         String::from_value(value)?.parse().ok()
+    }
+    fn to_value(&self) -> Value {
+        Value::Text(self.to_string())
+    }
+}
+
+impl Field for AdminListen {
+    fn from_value(value: Value) -> Option<Self> {
+        Self::from_text(&String::from_value(value)?)
     }
     fn to_value(&self) -> Value {
         Value::Text(self.to_string())

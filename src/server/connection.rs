@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use super::Shared;
 use super::budget::Budget;
 use super::frames::{FrameReader, ReadError};
 use super::handshake::{self, HandshakeError};
@@ -21,7 +22,8 @@ use super::outbox::{Delivery, Outbox};
 use super::refusal::Refusal;
 use super::subscribe::SubscriptionHandle;
 use super::write::{self, Pace};
-use super::{Counts, Shared};
+use crate::clock::Instant;
+use crate::metrics::{Metrics, Rejection};
 
 /// Deliveries that may wait for the write task; their bytes are bounded by the budget.
 const DELIVERIES_MAX: usize = 8;
@@ -64,6 +66,8 @@ pub(super) struct Connection {
     pub(super) frame_bytes_max: u32,
     /// How the client reaches this broker.
     pub(super) address: String,
+    /// When the header of the request that is being handled was there.
+    pub(super) begun: Instant,
 }
 
 /// Why the read loop ended.
@@ -98,7 +102,8 @@ pub(super) async fn serve(
     stop: Stop,
     permit: OwnedSemaphorePermit,
 ) {
-    let id = Counts::add(&shared.counts.connections, 1);
+    let id = shared.metrics.server.accepted.add(1);
+    let _open = Open::new(Arc::clone(&shared.metrics));
     let peer = socket
         .peer_addr()
         .map_or_else(|_| "unknown".into(), |peer| peer.to_string());
@@ -110,6 +115,7 @@ pub(super) async fn serve(
     let idle = Duration::from_millis(shared.timeouts.idle_ms);
     let stall = Duration::from_millis(shared.timeouts.stall_ms);
     let mut frames = FrameReader::new(read, HANDSHAKE_FRAME_BYTES_MAX, idle, stall);
+    frames.metrics = Some(Arc::clone(&shared.metrics));
     let handshake = stop
         .abort
         .run_until_cancelled(handshake::run(&mut frames, &shared, id));
@@ -126,7 +132,7 @@ pub(super) async fn serve(
     };
     info!(connection = id, peer, client = agreed.client, "connected");
     frames.body_bytes_max = agreed.frame_bytes_max;
-    let outbox = Arc::new(Outbox::default());
+    let outbox = Arc::new(Outbox::new(Arc::clone(&shared.metrics)));
     outbox.push(&agreed.answer);
     let (deliveries, delivery_queue) = mpsc::channel(DELIVERIES_MAX);
     let tasks = TaskTracker::new();
@@ -160,6 +166,7 @@ pub(super) async fn serve(
         paid: None,
         is_prompt: false,
         ending: stop.draining.child_token(),
+        begun: Instant::now(),
     };
     // CANCEL SAFETY: a request that is dropped half read or not handed over is not answered, which
     // the end of the connection tells the client.
@@ -170,6 +177,22 @@ pub(super) async fn serve(
     };
     connection.end(end, &mut frames, writing).await;
     drop(permit);
+}
+
+/// Counts a connection as open while it lives.
+struct Open(Arc<Metrics>);
+
+impl Open {
+    fn new(metrics: Arc<Metrics>) -> Self {
+        metrics.server.open.rise();
+        Self(metrics)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.server.open.fall();
+    }
 }
 
 pub(crate) fn semaphore(permits: u64) -> Arc<Semaphore> {
@@ -201,12 +224,14 @@ impl Connection {
         header: FrameHeader,
     ) -> Result<Option<u32>, End> {
         let body_bytes = header.body_bytes as usize;
+        self.begun = Instant::now();
         let Some(kind) = Kind::from_number(header.kind) else {
             frames.skip(body_bytes).await.map_err(explain_read)?;
             let text = format!("request kind {} is not known to this broker", header.kind);
             let refusal = Refusal::new(ErrorCode::UnknownRequest, text);
             let code = refusal.code;
-            self.count_refusal();
+            self.outbox.count(&refusal);
+            self.shared.metrics.server.frames_unknown.add(1);
             // The kind is echoed by number, so that a newer client recognises its request.
             let mut frame =
                 Frame::refusal(Kind::Goodbye, header.correlation, code, refusal.encode());
@@ -214,6 +239,7 @@ impl Connection {
             self.outbox.push(&frame);
             return Ok(None);
         };
+        self.shared.metrics.server.frames_received.of(kind).add(1);
         if header.is_response {
             frames.skip(body_bytes).await.map_err(explain_read)?;
             return Ok(None);
@@ -254,7 +280,6 @@ impl Connection {
     }
 
     pub(super) fn refuse(&self, kind: Kind, correlation: u32, refusal: &Refusal) {
-        self.count_refusal();
         debug!(
             connection = self.id,
             kind = kind.name(),
@@ -263,10 +288,6 @@ impl Connection {
             "refused"
         );
         self.outbox.refuse(kind, correlation, refusal);
-    }
-
-    pub(super) fn count_refusal(&self) {
-        Counts::add(&self.shared.counts.refusals, 1);
     }
 
     async fn end(
@@ -303,7 +324,6 @@ impl Connection {
                 info!(connection = id, reason = "shutdown", "disconnected");
             }
             End::Refused(refusal) => {
-                self.count_refusal();
                 warn!(
                     connection = id,
                     code = refusal.code.name(),
@@ -319,6 +339,10 @@ impl Connection {
         self.tasks.close();
         let _drained = timeout(DRAIN_PATIENCE, frames.drain(DRAIN_BYTES_MAX)).await;
         if let Ok(Some(Err(reason))) = writing.await {
+            if matches!(reason, write::WriteError::Stalled) {
+                let rejections = &self.shared.metrics.server.rejections;
+                rejections.add(Rejection::StalledReading);
+            }
             debug!(connection = id, %reason, "the last words were not delivered");
         }
         self.tasks.wait().await;
@@ -343,7 +367,7 @@ fn explain_read(error: ReadError) -> End {
 
 /// Logs a failed handshake and says what the peer is told.
 fn explain(shared: &Shared, id: u64, peer: &str, failure: HandshakeError) -> Vec<u8> {
-    Counts::add(&shared.counts.refusals, 1);
+    let server = &shared.metrics.server;
     match failure {
         HandshakeError::Gone(reason) => {
             debug!(connection = id, peer, %reason, "left before the handshake");
@@ -354,6 +378,7 @@ fn explain(shared: &Shared, id: u64, peer: &str, failure: HandshakeError) -> Vec
                 connection = id,
                 peer, "an HTTP request came to the broker's port"
             );
+            server.rejections.add(Rejection::Http);
             HTTP_ANSWER.to_vec()
         }
         HandshakeError::Refused {
@@ -367,6 +392,8 @@ fn explain(shared: &Shared, id: u64, peer: &str, failure: HandshakeError) -> Vec
                 reason = refusal.body.text,
                 "the handshake was refused"
             );
+            server.refused(refusal.code, refusal.rejection);
+            server.frames_sent.of(Kind::Hello).add(1);
             let body = refusal.encode();
             Frame::refusal(Kind::Hello, correlation, refusal.code, body)
                 .to_bytes()

@@ -46,6 +46,7 @@ impl Connection {
         let (reader, outbox) = (self.shared.reader.clone(), Arc::clone(&self.outbox));
         let (deliveries, budget) = (self.deliveries.clone(), self.budget.clone());
         let (token, ending) = (self.token.clone(), self.ending.clone());
+        let begun = self.begun;
         let work = async move {
             // ORDER: wait first: the budget is for bytes that are there.
             let _ended = ending
@@ -55,19 +56,24 @@ impl Connection {
                 Ok(None) => {
                     let head = head(Kind::Fetch, correlation, &view, 0);
                     let empty = Delivery {
+                        kind: Kind::Fetch,
                         head,
                         batches: Vec::new(),
                         permit: None,
                         request,
                     };
+                    outbox.answered(Kind::Fetch, begun);
                     let _closed = deliveries.send(empty).await;
                     return;
                 }
                 Ok(Some((chunk, permit))) if chunk.bytes <= frame_room => {
                     let head = head(Kind::Fetch, correlation, &view, chunk.bytes);
                     let (batches, permit) = (chunk.batches, Some(permit));
+                    outbox.answered(Kind::Fetch, begun);
+                    outbox.metrics().server.records_delivered.add(chunk.records);
                     let _closed = deliveries
                         .send(Delivery {
+                            kind: Kind::Fetch,
                             head,
                             batches,
                             permit,
@@ -80,6 +86,7 @@ impl Connection {
                 Err(failure) => Refusal::from(failure).partition(view.id.partition),
             };
             outbox.refuse(Kind::Fetch, correlation, &refusal);
+            outbox.answered(Kind::Fetch, begun);
         };
         self.tasks.spawn(async move {
             let _cancelled = token.run_until_cancelled(work).await;
@@ -107,7 +114,7 @@ impl Connection {
         let permit = self.budget.pay(views.len() * LOOKUP_BYTES).await;
         let (deliveries, budget) = (self.deliveries.clone(), self.budget.clone());
         let (reader, outbox) = (self.shared.reader.clone(), Arc::clone(&self.outbox));
-        let token = self.token.clone();
+        let (token, begun) = (self.token.clone(), self.begun);
         let work = async move {
             let Some(turn) = budget.turn().await else {
                 return;
@@ -133,7 +140,9 @@ impl Connection {
             };
             let head = Frame::response(Kind::ListOffsets, correlation, body).to_bytes();
             let request = request_permit;
+            outbox.answered(Kind::ListOffsets, begun);
             let answer = Delivery {
+                kind: Kind::ListOffsets,
                 head,
                 batches: Vec::new(),
                 permit,

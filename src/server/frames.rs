@@ -4,6 +4,7 @@
 //! a small batch that waits for its sync does not keep a large buffer alive. Between frames the buffer
 //! has room for [`READ_BYTES`], however large the last body was.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::metrics::Metrics;
 
 /// Room made for each read.
 pub(super) const READ_BYTES: usize = 64 * 1024;
@@ -58,6 +61,8 @@ pub(super) struct FrameReader {
     pub(super) idle: Duration,
     /// Patience inside a frame.
     pub(super) stall: Duration,
+    /// Where bytes are counted.
+    pub(super) metrics: Option<Arc<Metrics>>,
 }
 
 impl FrameReader {
@@ -74,6 +79,13 @@ impl FrameReader {
             body_bytes_max,
             idle,
             stall,
+            metrics: None,
+        }
+    }
+
+    fn count(&self, bytes: usize) {
+        if let Some(metrics) = &self.metrics {
+            metrics.server.bytes_received.add(bytes as u64);
         }
     }
 
@@ -92,7 +104,7 @@ impl FrameReader {
                 Err(_) => return Err(ReadError::Idle(self.idle)),
                 Ok(Err(error)) => return Err(ReadError::Broken(error)),
                 Ok(Ok(0)) => return Err(ReadError::Closed),
-                Ok(Ok(_)) => {}
+                Ok(Ok(bytes)) => self.count(bytes),
             }
         }
         self.fill(FRAME_HEADER_BYTES).await?;
@@ -181,7 +193,7 @@ impl FrameReader {
                 Err(_) => return Err(ReadError::Stalled(self.stall)),
                 Ok(Err(error)) => return Err(ReadError::Broken(error)),
                 Ok(Ok(0)) => return Err(ReadError::Cut),
-                Ok(Ok(_)) => {}
+                Ok(Ok(bytes)) => self.count(bytes),
             }
         }
         Ok(())

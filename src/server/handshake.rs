@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::Shared;
 use super::frames::{FrameReader, ReadError};
 use super::refusal::Refusal;
+use crate::metrics::Rejection;
 
 /// Smallest frame limit a client may ask for: room for an error and a small batch.
 const FRAME_BYTES_MIN: u32 = 4 * 1024;
@@ -51,6 +52,9 @@ async fn hello(
     connection_id: u64,
 ) -> Result<Agreed, HandshakeError> {
     let header = frames.header().await.map_err(explain)?;
+    if let Some(kind) = Kind::from_number(header.kind) {
+        shared.metrics.server.frames_received.of(kind).add(1);
+    }
     let correlation = header.correlation;
     if header.kind != Kind::Hello.number() || header.is_response {
         return Err(refused(
@@ -63,7 +67,7 @@ async fn hello(
         .await
         .map_err(explain)?;
     let hello =
-        HelloRequest::decode(&body).map_err(|error| refused(correlation, Refusal::from(error)))?;
+        HelloRequest::decode(&body).map_err(|error| refused(correlation, invalid(error)))?;
     if hello.version_min > VERSION || hello.version_max < VERSION {
         let (min, max) = (hello.version_min, hello.version_max);
         let text = format!("this broker speaks version {VERSION}, the client {min} to {max}");
@@ -78,7 +82,7 @@ async fn hello(
         );
         return Err(refused(
             correlation,
-            Refusal::new(ErrorCode::MalformedRequest, text),
+            Refusal::new(ErrorCode::MalformedRequest, text).because(Rejection::HandshakeInvalid),
         ));
     }
     Ok(agree(hello, shared, connection_id, correlation))
@@ -112,6 +116,10 @@ fn agree(hello: HelloRequest, shared: &Shared, connection_id: u64, correlation: 
         client: hello.client,
         answer,
     }
+}
+
+fn invalid(error: impl Into<Refusal>) -> Refusal {
+    error.into().because(Rejection::HandshakeInvalid)
 }
 
 fn refused(correlation: u32, refusal: Refusal) -> HandshakeError {

@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use super::Shared;
 use super::connection::{self, Stop, say_and_close};
 use super::frames::FrameReader;
 use super::refusal::Refusal;
-use super::{Counts, Shared};
+use crate::metrics::Rejection;
 
 /// Wait after the system refused to accept (no file descriptors left, for example).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -69,6 +70,7 @@ impl Listener {
 async fn accept(socket: TcpListener, shared: Arc<Shared>, tasks: TaskTracker, stop: Stop) {
     let places = Arc::new(Semaphore::new(shared.limits.connections_max as usize));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
+    let mut refused = 0_u64;
     loop {
         // CANCEL SAFETY: `accept` holds no connection while it waits.
         let accepted = tokio::select! {
@@ -89,7 +91,11 @@ async fn accept(socket: TcpListener, shared: Arc<Shared>, tasks: TaskTracker, st
             tasks.spawn(serve);
         } else {
             let max = shared.limits.connections_max;
-            if Counts::add(&shared.counts.refusals, 1).is_power_of_two() {
+            refused += 1;
+            let limit = Some(Rejection::ConnectionLimit);
+            let server = &shared.metrics.server;
+            server.refused(ErrorCode::TooManyConnections, limit);
+            if refused.is_power_of_two() {
                 warn!(
                     connections_max = max,
                     "a connection was refused: there is no room"

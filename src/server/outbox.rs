@@ -4,7 +4,7 @@
 //! them at one wake-up. The buffer is bounded because requests in flight are, and because the
 //! read task takes no new request while more than [`ANSWER_BYTES_MAX`] wait.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use falcon_protocol::message::PublishAck;
@@ -12,6 +12,8 @@ use falcon_protocol::{Frame, FrameHeader, Kind};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::refusal::Refusal;
+use crate::clock::Instant;
+use crate::metrics::Metrics;
 
 /// LIMIT: bytes of answers that may wait before the connection reads no more requests.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -19,6 +21,8 @@ const ACK_BYTES: u32 = 24;
 
 /// Frames for the peer that go out behind the answers, in order.
 pub(super) struct Delivery {
+    /// What it is.
+    pub(super) kind: Kind,
     /// Frame header and what precedes the batches.
     pub(super) head: Bytes,
     /// Batches as stored.
@@ -29,8 +33,9 @@ pub(super) struct Delivery {
     pub(super) request: Option<OwnedSemaphorePermit>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outbox {
+    metrics: Arc<Metrics>,
     state: Mutex<State>,
     /// Something waits to be written, or nothing more will come.
     pub(super) wake: Notify,
@@ -45,8 +50,37 @@ struct State {
 }
 
 impl Outbox {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics,
+            state: Mutex::default(),
+            wake: Notify::new(),
+            taken: Notify::new(),
+        }
+    }
+
+    /// What is counted of the broker.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Counts an error that goes out, and the decision behind it.
+    pub(super) fn count(&self, refusal: &Refusal) {
+        let (code, rejection) = (refusal.code, refusal.rejection);
+        self.metrics.server.refused(code, rejection);
+    }
+
+    /// Counts how long a request took that is answered now.
+    pub(super) fn answered(&self, kind: Kind, begun: Instant) {
+        let times = self.metrics.server.request_seconds.of(kind);
+        times.record_time(begun.elapsed());
+    }
+
     /// Queues a frame.
     pub(super) fn push(&self, frame: &Frame) {
+        if let Some(kind) = Kind::from_number(frame.header.kind) {
+            self.metrics.server.frames_sent.of(kind).add(1);
+        }
         self.fill(|to| {
             frame.header.encode(to);
             to.extend_from_slice(&frame.body);
@@ -60,6 +94,7 @@ impl Outbox {
 
     /// Queues a refusal.
     pub(super) fn refuse(&self, kind: Kind, correlation: u32, refusal: &Refusal) {
+        self.count(refusal);
         self.push(&Frame::refusal(
             kind,
             correlation,
@@ -77,6 +112,7 @@ impl Outbox {
             status: 0,
             correlation,
         };
+        self.metrics.server.frames_sent.of(Kind::Publish).add(1);
         self.fill(|to| {
             header.encode(to);
             ack.encode(to);

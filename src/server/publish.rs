@@ -1,7 +1,6 @@
 //! Publishing: from the frame's header to the writer's queue.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Buf;
@@ -13,6 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::connection::Connection;
 use super::frames::{FrameReader, READ_BYTES, ReadError};
 use super::refusal::Refusal;
+use crate::metrics::WriterMetrics;
 use crate::writer::{Appended, Command, Publish, PublishError};
 
 /// Charged for each publish beside its body: the command, its answer, its place in the queue.
@@ -92,23 +92,17 @@ impl Connection {
         batch: Batch,
         permits: Permits,
     ) {
-        let (outbox, shared) = (Arc::clone(&self.outbox), Arc::clone(&self.shared));
+        let (outbox, begun) = (Arc::clone(&self.outbox), self.begun);
+        let bytes = batch.bytes().len() as u64;
         let answer = move |result: Result<Appended, PublishError>| {
             match result {
                 Ok(appended) => {
-                    let counts = &shared.counts;
-                    counts.batches_acked.fetch_add(1, Ordering::Relaxed);
-                    if !appended.is_duplicate {
-                        let records = u64::from(appended.record_count);
-                        counts.records_acked.fetch_add(records, Ordering::Relaxed);
-                    }
+                    count_acked(&outbox.metrics().writer, &appended, bytes);
                     outbox.ack(correlation, &ack(&appended));
                 }
-                Err(error) => {
-                    shared.counts.refusals.fetch_add(1, Ordering::Relaxed);
-                    outbox.refuse(Kind::Publish, correlation, &error.into());
-                }
+                Err(error) => outbox.refuse(Kind::Publish, correlation, &error.into()),
             }
+            outbox.answered(Kind::Publish, begun);
             drop(permits);
         };
         let partition = publish.partition;
@@ -182,6 +176,16 @@ impl Connection {
 async fn acquire(semaphore: &Arc<Semaphore>, bytes: usize) -> Option<OwnedSemaphorePermit> {
     let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
     Arc::clone(semaphore).acquire_many_owned(permits).await.ok()
+}
+
+fn count_acked(metrics: &WriterMetrics, appended: &Appended, bytes: u64) {
+    metrics.batches_acked.add(1);
+    if appended.is_duplicate {
+        metrics.duplicates.add(1);
+    } else {
+        metrics.records_acked.add(u64::from(appended.record_count));
+        metrics.bytes_acked.add(bytes);
+    }
 }
 
 fn ack(appended: &Appended) -> PublishAck {

@@ -5,6 +5,7 @@ use falcon_protocol::message::{ErrorBody, MessageError};
 use falcon_protocol::wire::WireError;
 use falcon_protocol::{BatchError, ErrorCode, FrameError};
 
+use crate::metrics::Rejection;
 use crate::partition::AdmitError;
 use crate::reader::ReadFailure;
 use crate::writer::{
@@ -19,6 +20,8 @@ const RETRY_AFTER_MS: u32 = 250;
 pub(super) struct Refusal {
     pub(super) code: ErrorCode,
     pub(super) body: ErrorBody,
+    /// The decision against the peer that it stands for, if it is one.
+    pub(super) rejection: Option<Rejection>,
 }
 
 impl Refusal {
@@ -26,7 +29,14 @@ impl Refusal {
         Self {
             code,
             body: ErrorBody::text(text),
+            rejection: rejection_of(code),
         }
+    }
+
+    /// Says more exactly than the code what the peer did.
+    pub(super) fn because(mut self, rejection: Rejection) -> Self {
+        self.rejection = Some(rejection);
+        self
     }
 
     /// A code whose own text says everything.
@@ -54,6 +64,49 @@ impl Refusal {
     }
 }
 
+/// What a code says about the peer; `None` for what may happen to anybody.
+fn rejection_of(code: ErrorCode) -> Option<Rejection> {
+    Some(match code {
+        ErrorCode::MalformedRequest => Rejection::RequestMalformed,
+        ErrorCode::UnsupportedVersion => Rejection::UnsupportedVersion,
+        ErrorCode::FrameTooLarge => Rejection::FrameTooLarge,
+        ErrorCode::HandshakeRequired => Rejection::HandshakeMissing,
+        ErrorCode::HandshakeTimeout => Rejection::HandshakeTimeout,
+        ErrorCode::UnknownRequest => Rejection::RequestUnknown,
+        ErrorCode::TooManyConnections => Rejection::ConnectionLimit,
+        ErrorCode::IdleTimeout => Rejection::Idle,
+        ErrorCode::StallTimeout => Rejection::StalledSending,
+        ErrorCode::LimitReached | ErrorCode::TooManyRequests => Rejection::LimitReached,
+        ErrorCode::CorruptBatch => Rejection::BatchCorrupt,
+        ErrorCode::BatchTooLarge => Rejection::BatchTooLarge,
+        ErrorCode::UnsupportedCodec => Rejection::UnsupportedCodec,
+        ErrorCode::InvalidBatch => Rejection::BatchInvalid,
+        ErrorCode::QueueFull => Rejection::QueueFull,
+        ErrorCode::Draining
+        | ErrorCode::Internal
+        | ErrorCode::UnknownTopic
+        | ErrorCode::UnknownPartition
+        | ErrorCode::TopicExists
+        | ErrorCode::InvalidTopicName
+        | ErrorCode::InvalidTopicConfig
+        | ErrorCode::NotOwner
+        | ErrorCode::OutOfSequence
+        | ErrorCode::ProducerFenced
+        | ErrorCode::UnknownProducer
+        | ErrorCode::StorageFull
+        | ErrorCode::WritesStopped
+        | ErrorCode::OutcomeUnknown
+        | ErrorCode::OffsetOutOfRange
+        | ErrorCode::DamagedRange
+        | ErrorCode::ReadFailed
+        | ErrorCode::UnknownSubscription
+        | ErrorCode::SubscriptionExists
+        | ErrorCode::InvalidName
+        | ErrorCode::UnknownGroup
+        | ErrorCode::Other(_) => return None,
+    })
+}
+
 impl From<MessageError> for Refusal {
     fn from(error: MessageError) -> Self {
         Self::new(ErrorCode::MalformedRequest, error.to_string())
@@ -74,7 +127,7 @@ impl From<FrameError> for Refusal {
                 Self::new(ErrorCode::FrameTooLarge, text).range(u64::from(max), 0)
             }
             FrameError::Http | FrameError::Flags { .. } => {
-                Self::new(ErrorCode::MalformedRequest, text)
+                Self::new(ErrorCode::MalformedRequest, text).because(Rejection::FrameMalformed)
             }
         }
     }
@@ -92,7 +145,11 @@ impl From<BatchError> for Refusal {
             | BatchError::Field { .. }
             | BatchError::Record { .. } => ErrorCode::InvalidBatch,
         };
-        Self::new(code, error.to_string())
+        let refusal = Self::new(code, error.to_string());
+        if matches!(error, BatchError::Decompress { .. }) {
+            return refusal.because(Rejection::Decompression);
+        }
+        refusal
     }
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::connection::Connection;
 use super::outbox::Delivery;
 use super::refusal::Refusal;
+use crate::metrics::Rejection;
 
 /// Answers up to this size wait in the outbox.
 const SMALL_BYTES_MAX: usize = 64 * 1024;
@@ -59,8 +60,13 @@ impl Connection {
                 Err(Refusal::new(ErrorCode::MalformedRequest, text))
             }
         };
+        // What was not refused may be answered later, or never.
+        let is_over = outcome.is_err() || is_answered_at_once(kind);
         if let Err(refusal) = outcome {
             self.refuse(kind, correlation, &refusal);
+        }
+        if is_over {
+            self.outbox.answered(kind, self.begun);
         }
     }
 
@@ -89,6 +95,7 @@ impl Connection {
                 .header
                 .encode(&mut head);
             let answer = Delivery {
+                kind,
                 head: head.freeze(),
                 batches: vec![body],
                 permit: Some(permit),
@@ -102,8 +109,10 @@ impl Connection {
     fn credit(&mut self, subscription: u32, body: &[u8]) -> Result<(), Refusal> {
         let credit = Credit::decode(body)?;
         // A grant may cross the end of its subscription on the way: nothing to complain about.
-        if let Some(handle) = self.subscriptions.get(&subscription) {
-            handle.grant(&credit);
+        let handle = self.subscriptions.get(&subscription);
+        if !handle.is_some_and(|handle| handle.grant(&credit)) {
+            let rejections = &self.shared.metrics.server.rejections;
+            rejections.add(Rejection::CreditIgnored);
         }
         Ok(())
     }
@@ -125,4 +134,33 @@ impl Connection {
 fn too_much(bytes: usize) -> Refusal {
     let text = format!("the answer has {bytes} bytes; ask for less at a time");
     Refusal::new(ErrorCode::FrameTooLarge, text)
+}
+
+const fn is_answered_at_once(kind: Kind) -> bool {
+    match kind {
+        Kind::Ping
+        | Kind::Metadata
+        | Kind::DescribeTopic
+        | Kind::ListTopics
+        | Kind::FetchOffsets
+        | Kind::ListGroups => true,
+        Kind::Credit
+        | Kind::CreateTopic
+        | Kind::AlterTopic
+        | Kind::DeleteTopic
+        | Kind::InitProducer
+        | Kind::CommitOffsets
+        | Kind::DeleteOffsets
+        | Kind::Fetch
+        | Kind::ListOffsets
+        | Kind::Subscribe
+        | Kind::Unsubscribe
+        | Kind::Hello
+        | Kind::Goodbye
+        | Kind::Publish
+        | Kind::Draining
+        | Kind::Window
+        | Kind::Deliver
+        | Kind::PartitionEnded => false,
+    }
 }

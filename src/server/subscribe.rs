@@ -20,6 +20,7 @@ use super::connection::{Connection, WATCHED_MAX};
 use super::fetch::{head, too_large};
 use super::outbox::{Delivery, Outbox};
 use super::refusal::Refusal;
+use crate::clock::Instant;
 use crate::reader::Reader;
 use crate::writer::{PartitionView, Watch};
 
@@ -64,15 +65,13 @@ impl Control {
 }
 
 impl SubscriptionHandle {
-    /// Raises the totals; lower values are ignored.
-    pub(super) fn grant(&self, credit: &Credit) {
-        self.control
-            .bytes_total
-            .fetch_max(credit.bytes_total, Ordering::AcqRel);
-        self.control
-            .records_total
-            .fetch_max(credit.records_total, Ordering::AcqRel);
+    /// Raises the totals; lower values are ignored. False: there was one.
+    pub(super) fn grant(&self, credit: &Credit) -> bool {
+        let (bytes, records) = (&self.control.bytes_total, &self.control.records_total);
+        let bytes = bytes.fetch_max(credit.bytes_total, Ordering::AcqRel);
+        let records = records.fetch_max(credit.records_total, Ordering::AcqRel);
         self.control.changed.notify_one();
+        bytes <= credit.bytes_total && records <= credit.records_total
     }
 
     /// Ends it; its task answers the request behind the last delivery. False: it has ended by
@@ -116,6 +115,8 @@ struct Subscription {
     positions: Vec<Position>,
     /// Where the next search for data begins, so that partitions take turns.
     turn: usize,
+    /// When it was asked for.
+    begun: Instant,
     sent_bytes: u64,
     sent_records: u64,
 }
@@ -161,6 +162,7 @@ impl Connection {
             frame_room: self.frame_bytes_max as usize - DELIVER_HEADER_BYTES,
             positions: Vec::with_capacity(starts.len()),
             turn: 0,
+            begun: self.begun,
             sent_bytes: 0,
             sent_records: 0,
         };
@@ -197,6 +199,15 @@ impl Connection {
     }
 }
 
+/// Counts a subscription as open while its task lives.
+struct Open(Arc<Outbox>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.metrics().server.subscriptions.fall();
+    }
+}
+
 impl Subscription {
     async fn run(
         mut self,
@@ -204,9 +215,12 @@ impl Subscription {
         permit: Option<OwnedSemaphorePermit>,
     ) {
         let (control, connection) = (Arc::clone(&self.control), self.connection.clone());
+        self.outbox.metrics().server.subscriptions.rise();
+        let _open = Open(Arc::clone(&self.outbox));
         // Opening is not interrupted by an end that was pipelined behind it: both are answered.
         let opened = connection.run_until_cancelled(self.open(starts)).await;
         drop(permit);
+        self.outbox.answered(Kind::Subscribe, self.begun);
         if opened == Some(true) {
             let _ended = control.token.run_until_cancelled(self.deliver()).await;
         }
@@ -217,6 +231,7 @@ impl Subscription {
             let body = message::encode(&Empty {}).unwrap_or_default();
             let head = Frame::response(Kind::Unsubscribe, correlation, body).to_bytes();
             let last = Delivery {
+                kind: Kind::Unsubscribe,
                 head,
                 batches: Vec::new(),
                 permit: None,
@@ -329,7 +344,10 @@ impl Subscription {
                 position.next = chunk.next;
                 let head = head(Kind::Deliver, self.number, view, chunk.bytes);
                 let (batches, permit) = (chunk.batches, Some(permit));
+                let server = &self.outbox.metrics().server;
+                server.records_delivered.add(chunk.records);
                 let delivery = Delivery {
+                    kind: Kind::Deliver,
                     head,
                     batches,
                     permit,
@@ -348,8 +366,10 @@ impl Subscription {
             "a partition of a subscription ends"
         );
         self.positions.swap_remove(index);
+        self.outbox.count(&refusal);
         let head = ended(self.number, &refusal);
         let last = Delivery {
+            kind: Kind::PartitionEnded,
             head,
             batches: Vec::new(),
             permit: None,

@@ -200,15 +200,13 @@ impl Connection {
     {
         let permits: [Option<OwnedSemaphorePermit>; 2] =
             [self.request_permit().await, self.paid.take()];
-        let (outbox, shared) = (Arc::clone(&self.outbox), Arc::clone(&self.shared));
+        let (outbox, begun) = (Arc::clone(&self.outbox), self.begun);
         Box::new(move |result| {
             match result {
                 Ok(value) => push_message(&outbox, kind, correlation, &message(value)),
-                Err(error) => {
-                    super::Counts::add(&shared.counts.refusals, 1);
-                    outbox.refuse(kind, correlation, &Refusal::from(error));
-                }
+                Err(error) => outbox.refuse(kind, correlation, &Refusal::from(error)),
             }
+            outbox.answered(kind, begun);
             drop(permits);
         })
     }

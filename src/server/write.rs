@@ -72,11 +72,14 @@ pub(super) async fn run(
             parts.push_back(answers.split().freeze());
         }
         let paid = delivery.take().map(|next| {
+            outbox.metrics().server.frames_sent.of(next.kind).add(1);
             parts.push_back(next.head);
             parts.extend(next.batches);
             (next.permit, next.request)
         });
+        let bytes: usize = parts.iter().map(Bytes::len).sum();
         write_all(&mut socket, parts, pace).await?;
+        outbox.metrics().server.bytes_sent.add(bytes as u64);
         drop(paid);
     }
     let _ended = timeout(pace.stall, socket.shutdown()).await;

@@ -112,6 +112,7 @@ impl Shared {
             to = damage.range.end.0,
             "records are damaged and cannot be read"
         );
+        self.config.metrics.reads.damage_found.add(1);
         known.push(damage.clone());
     }
 }

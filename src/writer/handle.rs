@@ -4,6 +4,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::command::Command;
+use crate::clock::Instant;
 
 /// LIMIT: commands that may wait. Their bytes are bounded by the permits they hold.
 pub(super) const QUEUE_COMMANDS_MAX: usize = 8192;
@@ -13,14 +14,20 @@ pub(super) const QUEUE_COMMANDS_MAX: usize = 8192;
 #[error("the broker is shutting down")]
 pub struct QueueClosed;
 
+/// A command and since when somebody waits for it.
+pub(super) struct Queued {
+    pub(super) since: Instant,
+    pub(super) command: Command,
+}
+
 /// Sends commands to the writer. Cheap to clone; the writer ends when the last one is dropped.
 #[derive(Debug, Clone)]
 pub struct WriterHandle {
-    queue: mpsc::Sender<Command>,
+    queue: mpsc::Sender<Queued>,
 }
 
 impl WriterHandle {
-    pub(super) fn channel() -> (Self, mpsc::Receiver<Command>) {
+    pub(super) fn channel() -> (Self, mpsc::Receiver<Queued>) {
         let (queue, commands) = mpsc::channel(QUEUE_COMMANDS_MAX);
         (Self { queue }, commands)
     }
@@ -30,6 +37,8 @@ impl WriterHandle {
     ///
     /// CANCEL SAFETY: when dropped before it completes, the command was not handed over.
     pub async fn send(&self, command: Command) -> Result<(), QueueClosed> {
-        self.queue.send(command).await.map_err(|_| QueueClosed)
+        let since = Instant::now();
+        let queued = Queued { since, command };
+        self.queue.send(queued).await.map_err(|_| QueueClosed)
     }
 }

@@ -8,11 +8,12 @@ use tracing::{error, info, warn};
 
 use super::command::{Answer, Appended, Command, PublishAnswer};
 use super::error::{JournalError, PublishError};
-use super::handle::WriterHandle;
+use super::handle::{Queued, WriterHandle};
 use super::state::{Effects, OffsetChange, State, TopicChange};
 use super::turn::{Demand, Turn};
 use super::views::{Views, WriteState};
-use crate::clock;
+use crate::clock::{self, Instant};
+use crate::metrics::{Metrics, Scale};
 use crate::store::{CommitError, Purpose, Store};
 
 /// A writer that runs.
@@ -26,7 +27,11 @@ pub struct Running {
 }
 
 /// Starts the writer on a thread of its own. It ends, closing the store, when every handle is gone.
-pub fn spawn(mut state: State, store: Arc<dyn Store>) -> std::io::Result<Running> {
+pub fn spawn(
+    mut state: State,
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+) -> std::io::Result<Running> {
     state.epoch = store.epoch();
     let offsets = core::mem::take(&mut state.recovered_offsets);
     state.offsets_count = offsets.len() as u64;
@@ -41,6 +46,7 @@ pub fn spawn(mut state: State, store: Arc<dyn Store>) -> std::io::Result<Running
         state,
         store,
         views: Arc::clone(&views),
+        metrics,
         pending: Vec::new(),
         tidied: Vec::new(),
         failed: false,
@@ -117,6 +123,7 @@ struct Writer {
     state: State,
     store: Arc<dyn Store>,
     views: Arc<Views>,
+    metrics: Arc<Metrics>,
     pending: Vec<Pending>,
     /// Who waits for the store to be tidied.
     tidied: Vec<Box<dyn FnOnce() + Send>>,
@@ -124,9 +131,15 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), CommitError> {
+    fn run(mut self, mut commands: mpsc::Receiver<Queued>) -> Result<(), CommitError> {
+        let metrics = Arc::clone(&self.metrics);
         while let Some(first) = commands.blocking_recv() {
-            let turn = Turn::take(first, &mut commands);
+            metrics.writer.turns.begin();
+            let taken = Instant::now();
+            let turn = Turn::take(first, &mut commands, &|queued| {
+                let waited = taken.since(queued.since);
+                metrics.writer.queue_seconds.record_time(waited);
+            });
             let room = self.prepare(turn.demand);
             for command in turn.commands {
                 self.admit(command, room);
@@ -134,8 +147,12 @@ impl Writer {
             let outcome = self.make_durable();
             self.answer(outcome);
             self.tidy();
+            metrics.writer.turns.end();
         }
-        self.close()
+        metrics.writer.turns.begin();
+        let closed = self.close();
+        metrics.writer.turns.end();
+        closed
     }
 
     /// What this turn may append. A segment that is due to roll gets its snapshot first, before
@@ -314,6 +331,11 @@ impl Writer {
             } else {
                 Ok(())
             };
+        }
+        if !group.batches.is_empty() {
+            let batches = group.batches.len() as u64;
+            let sizes = &self.metrics.writer.group_batches;
+            sizes.record(Scale::Count, batches);
         }
         let committed = self
             .store

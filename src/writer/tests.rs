@@ -60,7 +60,7 @@ impl Rig {
         let (store, _) = LocalStore::open(config, disk, &mut state).expect("opens");
         store.retain(&state.live_partitions());
         self.store = Some(Arc::clone(&store));
-        self.running = Some(spawn(state, store).expect("a thread"));
+        self.running = Some(spawn(state, store, Arc::default()).expect("a thread"));
     }
 
     fn stop(&mut self) {

@@ -3,6 +3,7 @@
 use tokio::sync::mpsc;
 
 use super::command::Command;
+use super::handle::Queued;
 
 /// A group is closed when its batches have this many bytes: more does not make a sync cheaper.
 const GROUP_BYTES_TARGET: u64 = 4 * 1024 * 1024;
@@ -26,16 +27,22 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Takes `first` and what waits behind it, as much as one group shall have.
-    pub(super) fn take(first: Command, commands: &mut mpsc::Receiver<Command>) -> Self {
+    /// Takes `first` and what waits behind it, as much as one group shall have; each is shown to
+    /// `on_taken`.
+    pub(super) fn take(
+        first: Queued,
+        commands: &mut mpsc::Receiver<Queued>,
+        on_taken: &dyn Fn(&Queued),
+    ) -> Self {
         let mut turn = Self {
             commands: Vec::new(),
             demand: Demand::default(),
         };
         let mut next = Some(first);
         let mut bytes = 0;
-        while let Some(command) = next {
-            bytes += turn.push(command);
+        while let Some(queued) = next {
+            on_taken(&queued);
+            bytes += turn.push(queued.command);
             next = if bytes < GROUP_BYTES_TARGET {
                 commands.try_recv().ok()
             } else {

@@ -135,6 +135,20 @@ impl Broker {
         self.address().parse().expect("an address")
     }
 
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.served().log.path()).expect("the log is text")
+    }
+
+    /// `IP:PORT` of its admin port.
+    pub(crate) fn admin_address(&self) -> String {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains("serving /metrics"));
+        let address = line.and_then(|line| line.rsplit_once("address="));
+        let (_, address) = address.unwrap_or_else(|| panic!("no admin port:\n{log}"));
+        address.to_owned()
+    }
+
     /// Memory that the process holds now.
     pub(crate) fn rss_bytes(&self) -> u64 {
         self.memory_bytes("VmRSS:")

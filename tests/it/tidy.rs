@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use falcon::config::{Config, KEYS};
+use falcon::metrics::{Rejection, TABLE};
 
 use crate::broker::{Running, falcon};
 
@@ -20,7 +21,7 @@ const ROOMS: [&[&str]; 9] = [
     &["main"],
     &["cli"],
     &["broker"],
-    &["server"],
+    &["server", "admin"],
     &["reader"],
     &["writer"],
     &["catalog", "group"],
@@ -30,7 +31,7 @@ const ROOMS: [&[&str]; 9] = [
 /// Used by every room, using none.
 const FOUNDATIONS: [&str; 4] = ["clock", "config", "metrics", "telemetry"];
 /// Rooms that know neither tasks nor sockets.
-const SYNCHRONOUS: [&str; 5] = ["io", "store", "partition", "catalog", "group"];
+const SYNCHRONOUS: [&str; 6] = ["io", "store", "partition", "catalog", "group", "metrics"];
 
 struct Source {
     /// From the workspace's root.
@@ -274,6 +275,35 @@ fn every_setting_is_documented_with_its_default() {
         .collect();
     let missing = missing.join("\n");
     assert!(missing.is_empty(), "docs/OPERATIONS.md lacks:\n{missing}");
+}
+
+#[test]
+fn every_metric_and_rejection_is_documented_and_nothing_else() {
+    let page = read("docs/OPERATIONS.md");
+    let metrics = TABLE.iter().map(|metric| {
+        let labels = metric.labels.iter().map(|label| format!("`{label}`"));
+        let labels = labels.collect::<Vec<_>>().join(", ");
+        let (name, kind) = (metric.name, metric.kind.name());
+        format!("| `{name}` | {kind} | {labels} | {} |", metric.meaning)
+    });
+    let reasons = Rejection::ALL.iter().map(|rejection| {
+        let (name, meaning) = (rejection.name(), rejection.meaning());
+        format!("| `{name}` | {meaning} |")
+    });
+    let declared: BTreeSet<String> = metrics.chain(reasons).collect();
+    let below = |title: &str| {
+        let section = page.split(&format!("### {title}\n")).nth(1);
+        let section = section.and_then(|rest| rest.split("\n#").next());
+        let rows = section.unwrap_or_default().lines();
+        rows.filter(|line| line.starts_with("| `"))
+    };
+    let metrics = below("Metrics").chain(below("Reasons of `falcon_rejections_total`"));
+    let documented: BTreeSet<String> = metrics.map(str::to_owned).collect();
+    let missing = declared.difference(&documented);
+    let missing = missing.map(|row| format!("docs/OPERATIONS.md lacks: {row}"));
+    let extra = documented.difference(&declared);
+    let extra = extra.map(|row| format!("docs/OPERATIONS.md has, and the broker not: {row}"));
+    report(&missing.chain(extra).collect::<Vec<_>>());
 }
 
 #[test]

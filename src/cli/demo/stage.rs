@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use falcon::broker::Broker;
-use falcon::config::Config;
+use falcon::config::{AdminListen, Config};
 use falcon_client::{Client, Start};
 use falcon_protocol::{Offset, Partition};
 
@@ -54,6 +54,7 @@ impl Stage {
             ..Config::default()
         };
         config.listen.set_port(0);
+        config.admin.listen = AdminListen::Off;
         let broker = within(deadline, "start", Broker::start(config)).await?;
         let broker = broker.map_err(|error| CliError::failed("demo", &error, ""))?;
         let address = format!("falcon://{}", broker.address());

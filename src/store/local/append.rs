@@ -20,6 +20,7 @@ use super::journal::group::{EncodedExtent, Encoder, ExtentCopy, GroupKind, Place
 use super::journal::state::{Bounds, StoreState};
 use super::synced::{SYNCED_PARTITIONS_MAX, SyncedFile};
 use super::{Shared, locked};
+use crate::clock::Instant;
 use crate::io::{DiskFile, IoError};
 use crate::store::{CommitError, CommitGroup, CommitSeq, Row};
 
@@ -135,10 +136,20 @@ impl Appender {
             seq: self.next_seq,
             synced_seq: self.synced_seq,
         })?;
+        let metrics = &shared.config.metrics.journal;
         if let Err(error) = active.file.write_at(active.end, &encoded.bytes) {
+            metrics.write_failures.add(1);
             return Err(self.poison(error));
         }
         let bytes = encoded.bytes.len() as u64;
+        if group.kind == GroupKind::Commit {
+            metrics.groups.add(1);
+            metrics.group_bytes.add(bytes);
+            let copied = |copy: &ExtentCopy| u64::from(copy.extent.bytes);
+            metrics
+                .bytes_copied
+                .add(group.copies.iter().map(copied).sum());
+        }
         self.pending.push(Pending {
             position: active.end,
             bytes: encoded.bytes,
@@ -171,9 +182,13 @@ impl Appender {
     /// Syncs what is pending and makes it readable.
     fn sync(&mut self, shared: &Shared) -> Result<(), CommitError> {
         if let (Some(active), false) = (&self.active, self.pending.is_empty()) {
+            let metrics = &shared.config.metrics.journal;
+            let begun = Instant::now();
             if let Err(error) = active.file.sync_data() {
+                metrics.sync_failures.add(1);
                 return Err(self.poison(error));
             }
+            metrics.sync_seconds.record_time(begun.elapsed());
             // ORDER: after the sync. What stopped taking writes before it may have let it succeed.
             if shared
                 .disk

@@ -1,11 +1,13 @@
 //! What opening a folder needs, answers, and can go wrong with.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::io::IoError;
+use crate::metrics::Metrics;
 use crate::store::Damage;
 
 /// Where the data is and how much of everything.
@@ -32,6 +34,8 @@ pub struct LocalConfig {
     pub spare_segments: usize,
     /// How long sled may take to open before the index stays in memory.
     pub index_open_timeout: Duration,
+    /// Where what happens is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl LocalConfig {
@@ -49,6 +53,7 @@ impl LocalConfig {
             free_floor_bytes: 64 << 20,
             spare_segments: 1,
             index_open_timeout: Duration::from_secs(30),
+            metrics: Arc::default(),
         }
     }
 }

@@ -105,6 +105,7 @@ impl Inspection {
             tree: None,
             indexed: &nothing,
             trusts_footers: false,
+            progress: None,
         };
         let mut found = survey(given, &numbers).map_err(|error| match error {
             SurveyError::Open(error) => error,

@@ -146,6 +146,7 @@ impl Keeper<'_> {
             Err(_) => "it panicked".to_owned(),
         };
         self.is_tree_broken = true;
+        self.shared.config.metrics.process.index_in_memory.set(1);
         tracing::error!(
             reason,
             "the index cannot be used, it stays in memory until the next start"

@@ -19,8 +19,9 @@ use super::keeper::{self, Signal};
 use super::recovery::{LastWord, Replayed, Survey, check_heads, missing, replay};
 use super::segments::{SegmentInfo, Segments};
 use super::synced::{SyncedFile, SyncedMark};
-use super::{LocalConfig, LocalStore, OpenError, RecoveryReport, Shared, TornTail};
+use super::{IndexReport, LocalConfig, LocalStore, OpenError, RecoveryReport, Shared, TornTail};
 use crate::io::{Disk, DiskFile, IoError};
+use crate::metrics::ProcessMetrics;
 use crate::store::{Damage, Replay};
 
 #[expect(
@@ -51,6 +52,8 @@ impl LocalStore {
             clean: clean.as_ref(),
             synced: synced.as_ref(),
         };
+        let progress = &config.metrics.process;
+        progress.recovery_segments.set(folder.segments.len() as u64);
         let Indexed {
             tree,
             mut survey,
@@ -109,6 +112,7 @@ impl LocalStore {
         }
         let keeper = keeper::start(&shared).map_err(OpenError::Thread)?;
         report.duration = started.elapsed();
+        note(&shared.config.metrics.process, &report);
         announce(&report);
         let store = Self {
             shared,
@@ -270,6 +274,18 @@ fn first_segment(shared: &Arc<Shared>, appender: &mut Appender) -> Result<(), Op
     match rolled {
         Ok(_) => Ok(()),
         Err(error) => Err(folder::unwritable(shared, &error)),
+    }
+}
+
+fn note(metrics: &ProcessMetrics, report: &RecoveryReport) {
+    let micros = u64::try_from(report.duration.as_micros()).unwrap_or(u64::MAX);
+    metrics.recovery_us.set(micros.max(1));
+    match report.index {
+        IndexReport::Rebuilt { .. } => {
+            metrics.index_rebuilds.add(1);
+        }
+        IndexReport::InMemory { .. } => metrics.index_in_memory.set(1),
+        IndexReport::Created | IndexReport::Trusted => {}
     }
 }
 

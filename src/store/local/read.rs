@@ -44,9 +44,16 @@ pub(super) fn lookup(
             break;
         }
     }
+    let metrics = &shared.config.metrics.reads;
     match taker.into_batches() {
-        batches if batches.is_empty() => Lookup::Device,
-        batches => Lookup::Cached(batches),
+        batches if batches.is_empty() => {
+            metrics.cache_misses.add(1);
+            Lookup::Device
+        }
+        batches => {
+            metrics.cache_hits.add(1);
+            Lookup::Cached(batches)
+        }
     }
 }
 

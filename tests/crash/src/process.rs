@@ -83,6 +83,8 @@ impl Program {
         }
         let child = command
             .args(["serve", "--listen", &format!("127.0.0.1:{}", self.port)])
+            // Its port could be one that another run is about to use.
+            .args(["--set", "admin.listen=off"])
             .arg("--data-dir")
             .arg(&self.data_dir)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))

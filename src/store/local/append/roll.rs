@@ -101,6 +101,7 @@ impl Appender {
         if let Err(error) = shared.disk.sync_dir(shared.segments.dir()) {
             return Err(self.poison(error));
         }
+        shared.config.metrics.journal.rolls.add(1);
         let end = bytes.len() as u64;
         let file_bytes = file.len_bytes().unwrap_or(end);
         if rows.is_some() {
@@ -158,6 +159,7 @@ impl Appender {
     /// Nothing of the segment is in the journal yet, so a full device is no failure of the journal.
     fn not_begun(&mut self, shared: &Shared, path: &Path, error: IoError) -> CommitError {
         if !error.is_full() {
+            shared.config.metrics.journal.write_failures.add(1);
             return self.poison(error);
         }
         drop(shared.disk.remove(path));

@@ -64,6 +64,7 @@ impl Keeper<'_> {
             disk.remove(&path)?;
             disk.sync_dir(self.shared.segments.dir())?;
         }
+        self.shared.config.metrics.reads.segments_reclaimed.add(1);
         tracing::debug!(
             segment,
             "reclaimed a segment whose records were all trimmed or copied forward"

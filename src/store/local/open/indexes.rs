@@ -37,6 +37,7 @@ pub(super) fn survey_with_index(
         tree: tree.as_ref(),
         indexed: &indexed,
         trusts_footers: true,
+        progress: Some(&config.metrics.process.recovery_segments_read),
     };
     let reason = match survey(given, &folder.segments) {
         Ok(survey) => {

@@ -12,6 +12,7 @@ use super::footers::{read_footer, read_summary};
 use super::heads::read_head;
 use super::last_word::{LastWord, Proven};
 use crate::io::{DiskFile, IoError};
+use crate::metrics::Gauge;
 use crate::store::Damage;
 use crate::store::local::OpenError;
 use crate::store::local::index::{MemoryIndex, Place, TreeIndex};
@@ -80,6 +81,8 @@ pub(in crate::store::local) struct Given<'a> {
     pub(in crate::store::local) indexed: &'a HashSet<u64>,
     /// Take sealed segments from their footers. Otherwise every group is read and checked.
     pub(in crate::store::local) trusts_footers: bool,
+    /// How many segments were looked at.
+    pub(in crate::store::local) progress: Option<&'a Gauge>,
 }
 
 /// Looks at every segment in `numbers`, which is sorted.
@@ -116,9 +119,15 @@ pub(in crate::store::local) fn survey(
         if at % 64 == 63 {
             tracing::info!(done = at, of = numbers.len(), "reading segments");
         }
+        if let Some(progress) = given.progress {
+            progress.set(at as u64);
+        }
         let next = numbers.get(at + 1).copied();
         expected = pass.segment(*number, next, expected)?;
         previous = *number;
+    }
+    if let Some(progress) = given.progress {
+        progress.set(numbers.len() as u64);
     }
     if let Some(proven) = pass.proven.take() {
         pass.ends.note_state(proven.state, true);

@@ -41,7 +41,8 @@ impl Life {
         let (store, report) = LocalStore::open(config, Arc::new(disk.clone()), &mut state)?;
         assert_eq!((report.damage, report.rows_damaged), (Vec::new(), 0));
         store.retain(&state.live_partitions());
-        let running = spawn(state, Arc::clone(&store) as Arc<dyn Store>).expect("a thread");
+        let running =
+            spawn(state, Arc::clone(&store) as Arc<dyn Store>, Arc::default()).expect("a thread");
         Ok(Self {
             ledger: Arc::clone(ledger),
             store,
