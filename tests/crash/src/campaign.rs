@@ -112,6 +112,11 @@ impl Campaign {
         let mut left = self.cycles;
         let mut seed = self.seed;
         while left > 0 && section.reason.is_none() {
+            // A control whose broker does not even start again has no losses to show: another round has.
+            let has_lost = section.violations.contains_key(&Violation::Lost);
+            if self.is_control && has_lost {
+                break;
+            }
             let cycles = left.min(self.cycles_per_round.max(1));
             match self.run_one(seed, cycles, &mut round) {
                 Ok(report) => section.add(&report),

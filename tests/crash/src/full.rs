@@ -210,7 +210,7 @@ impl Full<'_> {
             folder: folder.to_path_buf(),
             partitions: 4,
             retention_bytes: plan.retention_bytes,
-            seed: 1,
+            topics: None,
         };
         let mut load = Load::new(handle, what)?;
         load.start_lasting()?;

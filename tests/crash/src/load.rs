@@ -44,6 +44,7 @@ struct Shared {
     /// Whether old records go, so that a subscriber may come too late.
     retention_bytes: Option<u64>,
     folder: PathBuf,
+    has_topics: bool,
     publishers: AtomicU32,
     actors: AtomicU32,
     files: Mutex<Vec<PathBuf>>,
@@ -61,8 +62,10 @@ pub(crate) struct LoadOptions {
     pub(crate) partitions: u16,
     /// What a partition of the lasting topic keeps.
     pub(crate) retention_bytes: Option<u64>,
-    /// Decides what becomes of short-lived topics.
-    pub(crate) seed: u64,
+    /// Decides what becomes of short-lived topics; none: there are none. Their judge takes a broker at its
+    /// word about what is there, which does not fit one that refuses changes and has yet to find out,
+    /// at its next start, what became of the last.
+    pub(crate) topics: Option<u64>,
 }
 
 /// Clients at work.
@@ -98,6 +101,7 @@ impl Load {
             partitions: options.partitions,
             retention_bytes: options.retention_bytes,
             folder: options.folder,
+            has_topics: options.topics.is_some(),
             publishers: AtomicU32::new(0),
             actors: AtomicU32::new(0),
             files: Mutex::default(),
@@ -109,7 +113,7 @@ impl Load {
             runtime,
             lasting: Group::default(),
             fresh: Group::default(),
-            random: Rng::with_seed(options.seed),
+            random: Rng::with_seed(options.topics.unwrap_or_default()),
         })
     }
 
@@ -120,7 +124,7 @@ impl Load {
         }
         self.subscribe(&self.lasting, Start::Earliest)?;
         let seed = self.random.u64(..);
-        for name in 2..=topics::NAMES {
+        for name in (2..=topics::NAMES).filter(|_| self.shared.has_topics) {
             self.own(&self.lasting, name, seed)?;
         }
         self.consume(&self.lasting, 0)
@@ -134,7 +138,9 @@ impl Load {
         }
         self.subscribe(&self.fresh, Start::Last(TAIL_RECORDS))?;
         let seed = self.random.u64(..);
-        self.own(&self.fresh, 1, seed)?;
+        if self.shared.has_topics {
+            self.own(&self.fresh, 1, seed)?;
+        }
         self.consume(&self.fresh, 1)
     }
 
@@ -233,9 +239,12 @@ impl Shared {
         if let Some(bytes) = self.retention_bytes {
             options = options.retention_bytes(bytes);
         }
-        let mut notes = Notes::create(self, "topics")?;
         let mut entry = topics::entry(Op::CreateTopic, topics::LASTING);
         let created = client.create_topic(TOPIC, options).await;
+        if !self.has_topics {
+            return created.map(drop).map_err(failed);
+        }
+        let mut notes = Notes::create(self, "topics")?;
         entry.value.publisher = created.map_err(failed)?.0;
         entry.partition = self.partitions;
         entry.offset = self.retention_bytes.unwrap_or(NO_OFFSET);

@@ -19,7 +19,9 @@ use falcon_crash::trial::{KINDS, Kind, SOAK, Trial, TrialOptions};
 /// about 95 in 100 are cuts: some strike twice, some only kill.
 const SHORT: (u32, u32, u32) = (60, 30, 1_000_000);
 const LONG: (u32, u32, u32) = (1_000, 360, 10_000_000);
-const CONTROL_CYCLES: u32 = 3;
+/// A control ends with the first round of so many cycles that lost something, or after so many in all.
+const CONTROL_ROUND: u32 = 3;
+const CONTROL_CYCLES: u32 = 15;
 
 /// Breaks Falcon as machines break, and judges what clients saw.
 #[derive(Debug, Parser)]
@@ -208,7 +210,7 @@ impl Common {
             work: self.folder(),
             seed: self.seed,
             cycles,
-            cycles_per_round: 50,
+            cycles_per_round: if is_control { CONTROL_ROUND } else { 50 },
             work_ms_max: 400,
             environment: Vec::new(),
             is_control,

@@ -80,7 +80,7 @@ impl ReadOnly<'_> {
             folder: options.folder.clone(),
             partitions: 4,
             retention_bytes: None,
-            seed: options.seed,
+            topics: None,
         };
         let mut load = Load::new(handle, what)?;
         let mut client = self.runtime.block_on(connect(self.program))?;

@@ -194,7 +194,7 @@ impl<F: Fault> Round<'_, F> {
             folder: options.folder.clone(),
             partitions: PARTITIONS,
             retention_bytes: options.retention_bytes,
-            seed: options.seed,
+            topics: Some(options.seed),
         };
         let mut load = Load::new(handle, what)?;
         self.fault.settle()?;

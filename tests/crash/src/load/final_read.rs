@@ -64,6 +64,26 @@ async fn read(
             Err(_) => return Ok(Err(format!("it waits for the ends of {left:?}").into())),
         }
     }
+    if shared.has_topics
+        && let Err(trouble) = read_topics(shared, client, notes).await?
+    {
+        return Ok(Err(trouble));
+    }
+    for group in 0..GROUPS {
+        match fetch(shared, &offsets_of(client, group), group).await {
+            Ok(found) => found.iter().try_for_each(|entry| notes.push(entry))?,
+            Err(error) => return Ok(Err(error.into())),
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// All topics that are there, and what is in the short-lived ones.
+async fn read_topics(
+    shared: &Shared,
+    client: &Client,
+    notes: &mut Notes,
+) -> Result<Result<(), Trouble>, CrashError> {
     let begun = now_ns();
     let listed = match client.list_topics().await {
         Ok(listed) => listed,
@@ -81,12 +101,6 @@ async fn read(
         let read = topics::read_all(shared, client, name, notes);
         if !timeout(PATIENCE, read).await.unwrap_or(Ok(false))? {
             return Ok(Err(format!("topic {name} cannot be read").into()));
-        }
-    }
-    for group in 0..GROUPS {
-        match fetch(shared, &offsets_of(client, group), group).await {
-            Ok(found) => found.iter().try_for_each(|entry| notes.push(entry))?,
-            Err(error) => return Ok(Err(error.into())),
         }
     }
     Ok(Ok(()))

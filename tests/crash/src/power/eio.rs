@@ -138,7 +138,7 @@ impl Point {
             folder: options.folder.clone(),
             partitions: PARTITIONS,
             retention_bytes: None,
-            seed: options.seed,
+            topics: None,
         };
         let mut load = Load::new(handle, what)?;
         load.start_lasting()?;
