@@ -1,3 +1,5 @@
+mod names;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -556,10 +558,13 @@ fn an_epoch_that_was_never_granted_fences_nobody() {
     for name in [None, Some("billing-1")] {
         let granted = rig.init(name).expect("granted");
         let invented = rig.publish(id, sequence(granted.producer_id, u32::MAX, 0));
-        let unknown = AdmitError::UnknownProducer {
-            producer_id: granted.producer_id,
+        let producer_id = granted.producer_id;
+        let refusal = match name {
+            Some(_) => AdmitError::UnknownProducer { producer_id },
+            // Only names have epochs.
+            None => AdmitError::Forgotten { producer_id },
         };
-        assert_eq!(invented, Err(PublishError::Admit(unknown)));
+        assert_eq!(invented, Err(PublishError::Admit(refusal)));
         rig.publish(id, sequence(granted.producer_id, granted.epoch, 0))
             .expect("published");
     }
