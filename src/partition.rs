@@ -51,6 +51,12 @@ pub enum AdmitError {
         /// Epoch of the batch.
         found: u32,
     },
+    /// The publisher had a name that was forgotten. Another one may have the name by now.
+    #[error("the name of producer {producer_id} was forgotten after a long silence")]
+    Forgotten {
+        /// The publisher.
+        producer_id: ProducerId,
+    },
     /// The publisher continues a sequence that is not known (any more).
     #[error("producer {producer_id} is not known in this partition")]
     UnknownProducer {

@@ -155,8 +155,8 @@ codes! {
         "a batch of this publisher is missing before this one"
         "open a new publisher; the text has the sequence expected";
     36 ProducerFenced "producer_fenced" Never NotApplied
-        "a newer publisher of the same name has taken over"
-        "stop this one";
+        "a newer publisher of the same name has taken over, or the name was forgotten"
+        "stop this one; after a silence of timeouts.producer_expiry_ms open a new one";
     37 UnknownProducer "unknown_producer" Rejoin NotApplied
         "the broker does not know this producer id, or forgot it"
         "ask for a new producer id";

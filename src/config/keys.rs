@@ -107,7 +107,7 @@ keys! {
     (limits) committed_offsets_max, count(1, 200_000),
         "Committed offsets in all, one for each group, topic and partition.";
     (limits) producers_max, count(1, 400_000),
-        "Producer states in all, one for each idempotent publisher and partition it writes to.";
+        "Producer states in all, one for each idempotent publisher and partition it writes to; and as many names.";
 
     (timeouts) handshake_ms, millis(100, 600 * SECOND),
         "A new connection must complete its handshake within this time.";
@@ -120,7 +120,7 @@ keys! {
     (timeouts) queue_ms, millis(1, DAY),
         "A publish waits this long for room in the queue, then is refused with queue_full.";
     (timeouts) producer_expiry_ms, millis(60 * SECOND, 365 * DAY),
-        "An idempotent publisher that was silent for this long is forgotten.";
+        "An idempotent publisher that was silent for this long is forgotten, and its name.";
 
     (storage) segment_bytes, bytes(256 * KIB, 2 * GIB),
         "Size of a journal segment; at least twice limits.batch_bytes_max.";

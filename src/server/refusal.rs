@@ -178,7 +178,10 @@ impl From<AdmitError> for Refusal {
             AdmitError::OutOfSequence { expected, .. } => {
                 Self::new(ErrorCode::OutOfSequence, text).range(expected, 0)
             }
-            AdmitError::Fenced { .. } => Self::new(ErrorCode::ProducerFenced, text),
+            // Whether there is a newer one cannot be told any more; if there is, it must not be fenced.
+            AdmitError::Fenced { .. } | AdmitError::Forgotten { .. } => {
+                Self::new(ErrorCode::ProducerFenced, text)
+            }
             AdmitError::UnknownProducer { .. } => Self::new(ErrorCode::UnknownProducer, text),
         }
     }

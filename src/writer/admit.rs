@@ -1,12 +1,16 @@
 //! Publishing and producer ids.
 
+use std::cmp::Ordering;
+
 use falcon_protocol::ids::check_publisher_name;
 use falcon_protocol::message::ProducerGranted;
 use falcon_protocol::{Batch, PartitionId, ProducerId, Stamp};
 
 use super::command::Appended;
 use super::error::{ProducerError, PublishError};
-use super::state::{NEXT_PRODUCER_ID, NamedPublisher, State, counter_row, publisher_row};
+use super::state::{
+    EPOCH_FIRST, NEXT_PRODUCER_ID, NamedPublisher, State, counter_row, publisher_row,
+};
 use crate::partition::{Admission, AdmitError, PartitionState};
 use crate::store::StampedBatch;
 
@@ -53,6 +57,9 @@ impl State {
                 let known = partition.producer_count();
                 partition.append(&header);
                 self.producer_pairs += partition.producer_count() - known;
+                if let Some(named) = self.named.get_mut(&header.producer.id) {
+                    named.used_ms = named.used_ms.max(append_time_ms);
+                }
                 let stamp = Stamp {
                     partition: id,
                     base_offset,
@@ -100,21 +107,22 @@ impl State {
         if producer_id.0 >= self.next_producer_id {
             return Err(AdmitError::UnknownProducer { producer_id });
         }
-        // An epoch that was never granted would fence the rightful publisher for ever.
-        let granted = self.named_epochs.get(&producer_id).copied().unwrap_or(0);
-        if producer.epoch > granted {
-            return Err(AdmitError::UnknownProducer { producer_id });
-        }
-        match self.named_epochs.get(&producer_id) {
-            Some(current) if producer.epoch < *current => {
-                let (current, found) = (*current, producer.epoch);
-                Err(AdmitError::Fenced {
-                    producer_id,
-                    current,
-                    found,
-                })
-            }
-            Some(_) | None => Ok(()),
+        let Some(known) = self.named.get(&producer_id) else {
+            return match producer.epoch {
+                0 => Ok(()),
+                EPOCH_FIRST.. => Err(AdmitError::Forgotten { producer_id }),
+            };
+        };
+        let (current, found) = (known.epoch, producer.epoch);
+        match found.cmp(&current) {
+            Ordering::Equal => Ok(()),
+            Ordering::Less => Err(AdmitError::Fenced {
+                producer_id,
+                current,
+                found,
+            }),
+            // An epoch that was never granted would fence the rightful publisher for ever.
+            Ordering::Greater => Err(AdmitError::UnknownProducer { producer_id }),
         }
     }
 
@@ -122,6 +130,7 @@ impl State {
     pub(super) fn init_producer(
         &mut self,
         name: Option<String>,
+        now_ms: i64,
     ) -> Result<ProducerGranted, ProducerError> {
         let Some(name) = name else {
             let producer_id = self.allocate_producer_id();
@@ -133,31 +142,40 @@ impl State {
         if let Err(source) = check_publisher_name(&name) {
             return Err(ProducerError::Name { name, source });
         }
-        let publisher = if let Some(known) = self.publishers.get(&name) {
-            NamedPublisher {
-                id: known.id,
-                epoch: known.epoch.saturating_add(1),
-            }
+        let (id, epoch) = if let Some((id, known)) = self.find_name(&name) {
+            (id, known.epoch.saturating_add(1))
         } else {
-            let limit = self.limits.producers_max;
-            if self.publishers.len() as u64 >= limit {
-                return Err(ProducerError::Limit {
-                    what: "limits.producers_max",
-                    limit,
-                });
-            }
-            NamedPublisher {
-                id: self.allocate_producer_id(),
-                epoch: 0,
-            }
+            self.check_name_limit(now_ms)?;
+            (self.allocate_producer_id(), EPOCH_FIRST)
         };
-        self.group.rows.push(publisher_row(&name, publisher));
-        self.publishers.insert(name, publisher);
-        self.named_epochs.insert(publisher.id, publisher.epoch);
+        self.group.rows.push(publisher_row(&name, id, epoch));
+        self.publishers.insert(name, id);
+        let used_ms = now_ms;
+        self.named.insert(id, NamedPublisher { epoch, used_ms });
         Ok(ProducerGranted {
-            producer_id: publisher.id,
-            epoch: publisher.epoch,
+            producer_id: id,
+            epoch,
         })
+    }
+
+    fn find_name(&self, name: &str) -> Option<(ProducerId, NamedPublisher)> {
+        let id = self.publishers.get(name)?;
+        Some((*id, *self.named.get(id)?))
+    }
+
+    /// A new name needs a place; those idle for a while make room.
+    fn check_name_limit(&mut self, now_ms: i64) -> Result<(), ProducerError> {
+        let limit = self.limits.producers_max;
+        if self.publishers.len() as u64 >= limit {
+            self.expire_names(now_ms.saturating_sub(PRODUCER_IDLE_MS));
+        }
+        if self.publishers.len() as u64 >= limit {
+            return Err(ProducerError::Limit {
+                what: "limits.producers_max",
+                limit,
+            });
+        }
+        Ok(())
     }
 
     fn allocate_producer_id(&mut self) -> ProducerId {

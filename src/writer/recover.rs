@@ -83,15 +83,20 @@ impl State {
     fn replay_publisher(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), WireError> {
         let name = core::str::from_utf8(key).map_err(|_| WireError::Invalid { field: "name" })?;
         let Some(mut value) = value else {
-            self.publishers.remove(name);
+            if let Some(id) = self.publishers.remove(name) {
+                self.named.remove(&id);
+            }
             return Ok(());
         };
         let id = ProducerId(read_u64(&mut value, "producer id")?);
         let epoch = read_u32(&mut value, "epoch")?;
         expect_end(&value)?;
-        self.publishers
-            .insert(name.to_owned(), NamedPublisher { id, epoch });
-        self.named_epochs.insert(id, epoch);
+        // The name was forgotten and granted anew: its older id must stay refused.
+        if let Some(older) = self.publishers.insert(name.to_owned(), id) {
+            self.named.remove(&older);
+        }
+        let used_ms = i64::MIN;
+        self.named.insert(id, NamedPublisher { epoch, used_ms });
         Ok(())
     }
 

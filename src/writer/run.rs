@@ -36,6 +36,7 @@ pub fn spawn(
     let offsets = core::mem::take(&mut state.recovered_offsets);
     state.offsets_count = offsets.len() as u64;
     state.count_producers();
+    state.touch_names(clock::now_unix_ms());
     let views = Arc::new(Views::new(
         Arc::clone(&state.catalog),
         &state.partitions,
@@ -268,7 +269,7 @@ impl Writer {
                 self.defer(answer, result);
             }
             Command::InitProducer(name, answer) => {
-                let result = state.init_producer(name);
+                let result = state.init_producer(name, now_ms);
                 self.defer(answer, result);
             }
             Command::CommitOffsets(commit, answer) => {

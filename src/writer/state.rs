@@ -24,11 +24,18 @@ pub struct StateLimits {
     pub producers_max: u64,
 }
 
-/// A named publisher.
+/// The first epoch of a name. Publishers without a name have 0, so a batch tells by itself which of
+/// the two it is from, also when the name is forgotten.
+pub(super) const EPOCH_FIRST: u32 = 1;
+
+/// What is known of a named publisher, by its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NamedPublisher {
-    pub(super) id: ProducerId,
+    /// Newest epoch.
     pub(super) epoch: u32,
+    /// When it was granted an epoch or last appended, Unix milliseconds. Not written down: after a
+    /// start everybody has the whole time again.
+    pub(super) used_ms: i64,
 }
 
 /// A change of committed offsets that waits for its sync.
@@ -68,9 +75,10 @@ pub struct State {
     pub(super) epoch: u32,
     pub(super) catalog: Arc<Catalog>,
     pub(super) partitions: HashMap<PartitionId, PartitionState>,
-    pub(super) publishers: HashMap<String, NamedPublisher>,
-    /// Newest epoch of each named publisher, by id.
-    pub(super) named_epochs: HashMap<ProducerId, u32>,
+    /// Ids by name.
+    pub(super) publishers: HashMap<String, ProducerId>,
+    /// INVARIANT: exactly the ids in `publishers`.
+    pub(super) named: HashMap<ProducerId, NamedPublisher>,
     pub(super) next_producer_id: u64,
     /// Remembered (publisher, partition) pairs.
     pub(super) producer_pairs: usize,
@@ -96,7 +104,7 @@ impl State {
             catalog: Arc::default(),
             partitions: HashMap::new(),
             publishers: HashMap::new(),
-            named_epochs: HashMap::new(),
+            named: HashMap::new(),
             next_producer_id: 1,
             producer_pairs: 0,
             next_topic_id: 1,
@@ -170,8 +178,10 @@ impl State {
                 rows.push(put(Table::Producers, key, known.encode_value()));
             }
         }
-        for (name, publisher) in &self.publishers {
-            rows.push(publisher_row(name, *publisher));
+        for (name, id) in &self.publishers {
+            if let Some(known) = self.named.get(id) {
+                rows.push(publisher_row(name, *id, known.epoch));
+            }
         }
         for (group, id, committed) in offsets.iter() {
             let key = Committed::row_key(group, id);
@@ -199,12 +209,33 @@ impl State {
         });
     }
 
-    /// Forgets publishers that have been silent since before a time.
+    /// Forgets publishers that have been silent since before a time. No row says so: the next
+    /// snapshot is without them.
     pub(super) fn expire_producers(&mut self, before_ms: i64) {
         for state in self.partitions.values_mut() {
             state.expire_producers(before_ms);
         }
         self.count_producers();
+        self.expire_names(before_ms);
+    }
+
+    /// INVARIANT: ids are granted once, and batches of a name have an epoch of at least `EPOCH_FIRST`;
+    /// so those of a forgotten id are refused for good, whoever is granted its name.
+    pub(super) fn expire_names(&mut self, before_ms: i64) {
+        let is_kept =
+            |known: &NamedPublisher| known.used_ms >= before_ms || known.epoch < EPOCH_FIRST;
+        self.named.retain(|_, known| is_kept(known));
+        self.publishers.retain(|_, id| self.named.contains_key(id));
+        // A wave of names must not hold its place for ever.
+        self.named.shrink_to(self.named.len() * 2);
+        self.publishers.shrink_to(self.publishers.len() * 2);
+    }
+
+    /// Starts the time after which names are forgotten.
+    pub(super) fn touch_names(&mut self, now_ms: i64) {
+        for known in self.named.values_mut() {
+            known.used_ms = now_ms;
+        }
     }
 
     pub(super) fn count_producers(&mut self) {
@@ -219,10 +250,10 @@ pub(super) fn counter_row(key: &'static [u8], value: u64) -> Row {
 }
 
 /// Row of the table `Publishers`: key is the name; value u64 producer id, u32 epoch.
-pub(super) fn publisher_row(name: &str, publisher: NamedPublisher) -> Row {
+pub(super) fn publisher_row(name: &str, id: ProducerId, epoch: u32) -> Row {
     let mut value = Vec::with_capacity(12);
-    value.extend_from_slice(&publisher.id.0.to_le_bytes());
-    value.extend_from_slice(&publisher.epoch.to_le_bytes());
+    value.extend_from_slice(&id.0.to_le_bytes());
+    value.extend_from_slice(&epoch.to_le_bytes());
     put(
         Table::Publishers,
         Bytes::copy_from_slice(name.as_bytes()),

@@ -1,3 +1,4 @@
+mod names;
 mod sync_failures;
 
 use std::path::Path;
@@ -635,10 +636,13 @@ fn an_epoch_that_was_never_granted_fences_nobody() {
     for name in [None, Some("billing-1")] {
         let granted = rig.init(name).expect("granted");
         let invented = rig.publish(id, sequence(granted.producer_id, u32::MAX, 0));
-        let unknown = AdmitError::UnknownProducer {
-            producer_id: granted.producer_id,
+        let producer_id = granted.producer_id;
+        let refusal = match name {
+            Some(_) => AdmitError::UnknownProducer { producer_id },
+            // Only names have epochs.
+            None => AdmitError::Forgotten { producer_id },
         };
-        assert_eq!(invented, Err(PublishError::Admit(unknown)));
+        assert_eq!(invented, Err(PublishError::Admit(refusal)));
         rig.publish(id, sequence(granted.producer_id, granted.epoch, 0))
             .expect("published");
     }

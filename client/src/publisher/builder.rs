@@ -86,7 +86,8 @@ impl PublisherBuilder {
     }
 
     /// Takes over from an older publisher of this name, which is fenced: of two processes that
-    /// believe to be the one publisher, only the newer gets through.
+    /// believe to be the one publisher, only the newer gets through. After a silence of the broker's
+    /// `timeouts.producer_expiry_ms` it counts as fenced too: open a new one then.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self

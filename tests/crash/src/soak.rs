@@ -1,13 +1,14 @@
 //! A broker at work for an hour while clients, topics and groups come and go.
 //!
 //! Owns the plan of it and the judgement: what was read is what was acknowledged, and whatever the broker
-//! holds on to stays flat. Limits are the defaults; only segments, retention and the memory of silent
-//! publishers are small, so that a run reaches its steady state within minutes.
+//! holds on to stays flat. Limits are the defaults; only segments, retention, the memory of silent
+//! publishers and its size are small, so that a run reaches its steady state within minutes.
 //!
 //! Must not know: how samples are taken and drawn.
 
 mod chart;
 mod fleeting;
+mod heirs;
 mod lasting;
 mod samples;
 mod shared;
@@ -45,6 +46,8 @@ fn environment() -> Vec<(String, String)> {
         ("FALCON_STORAGE_SEGMENT_BYTES", "8MiB"),
         // At the default of a day, the table would grow for as long as the run lasts, as it should.
         ("FALCON_TIMEOUTS_PRODUCER_EXPIRY_MS", "1m"),
+        // Some times what is needed at a time, and less than the names of a quarter of an hour.
+        ("FALCON_LIMITS_PRODUCERS_MAX", "600"),
     ];
     let settings = settings.into_iter();
     settings
@@ -113,6 +116,7 @@ async fn run(
         tasks.spawn(fleeting::run(shared.clone(), number, stop.clone()));
     }
     tasks.spawn(silent::run(shared.clone(), stop.clone()));
+    tasks.spawn(heirs::run(shared.clone(), stop.clone()));
     tasks.close();
 
     let samples = samples::take(shared, broker.id(), &program.data_dir, length).await;

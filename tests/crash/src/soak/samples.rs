@@ -206,6 +206,18 @@ fn cpu_ms(process: u32) -> u64 {
 }
 
 impl Samples {
+    /// Samples of a broker that never was.
+    #[cfg(test)]
+    pub(super) fn made(
+        times: impl Iterator<Item = f64>,
+        value: impl Fn(Column, f64) -> f64,
+    ) -> Self {
+        let row = |time| Column::ALL.map(|column| whole(value(column, time)));
+        Self {
+            rows: times.map(|time| (time, row(time))).collect(),
+        }
+    }
+
     /// Seconds and values.
     pub(super) fn points(&self, column: Column) -> Vec<(f64, f64)> {
         let rows = self.rows.iter();
