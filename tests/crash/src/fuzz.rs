@@ -1,7 +1,6 @@
 //! Decoders under damaged inputs, a family at a time: the fuzz tests of broker and protocol.
 //!
-//! Owns how many inputs each decoder gets. A long run keeps the checks for arithmetic overflow that a
-//! build for speed leaves out.
+//! Owns how many inputs each decoder gets.
 
 use crate::error::CrashError;
 use crate::own_tests::{Tests, run_in};
@@ -66,7 +65,6 @@ fn run(
         &[
             ("FALCON_FUZZ_INPUTS", inputs),
             ("FALCON_FUZZ_SEED", &options.seed.to_string()),
-            ("CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS", "true"),
         ],
     )
 }

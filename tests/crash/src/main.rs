@@ -13,7 +13,7 @@ use falcon_crash::power::{self, FileSystem};
 use falcon_crash::report;
 use falcon_crash::results::{Results, write_json};
 use falcon_crash::scale::{ScaleReport, measure};
-use falcon_crash::trial::{KINDS, Kind, SOAK, Trial, TrialOptions};
+use falcon_crash::trial::{FUZZ, KINDS, Kind, SOAK, Trial, TrialOptions};
 
 /// Kills, cycles of power cuts for each file system, records of the judge's history. Of so many cycles
 /// about 95 in 100 are cuts: some strike twice, some only kill.
@@ -217,28 +217,35 @@ impl Common {
         })
     }
 
-    /// All kinds, each with its control. A long run has the soak beside it: both take about as long.
+    /// All kinds, each with its control. A long run has three lanes beside each other: an hour of soak, what
+    /// only computes, and everything else, which mostly waits.
     fn all(&self, is_long: bool, commit: String) -> Result<bool, CrashError> {
-        let (soaks, others): (Vec<String>, Vec<String>) = KINDS
-            .iter()
-            .map(|kind| kind.name.to_owned())
-            .partition(|name| is_long && name == SOAK);
-        let (made, soaked) = thread::scope(|scope| {
-            let soak = || match &soaks[..] {
-                [] => Ok(Vec::new()),
-                soaks => self.trials(is_long, soaks),
-            };
-            let soak = thread::Builder::new()
-                .name(SOAK.into())
-                .spawn_scoped(scope, soak);
+        let names = KINDS.iter().map(|kind| kind.name.to_owned());
+        let (soaks, others): (Vec<_>, Vec<_>) = names.partition(|name| is_long && name == SOAK);
+        let (fuzz, others): (Vec<_>, Vec<_>) = others
+            .into_iter()
+            .partition(|name| is_long && name.starts_with(FUZZ));
+        let (made, beside) = thread::scope(|scope| {
+            let lanes = [soaks, fuzz].map(|lane| {
+                let run = move || match &lane[..] {
+                    [] => Ok(Vec::new()),
+                    lane => self.trials(is_long, lane),
+                };
+                thread::Builder::new().spawn_scoped(scope, run)
+            });
             let made = self.one_by_one(is_long, &others);
-            (made, soak.map(thread::ScopedJoinHandle::join))
+            (
+                made,
+                lanes.map(|lane| lane.map(thread::ScopedJoinHandle::join)),
+            )
         });
         let (sections, mut trials, judge) = made?;
-        match soaked {
-            Ok(Ok(soaked)) => trials.extend(soaked?),
-            Ok(Err(_)) => return Err(CrashError::Program("the soak panicked".into())),
-            Err(error) => return Err(CrashError::Program(format!("no thread: {error}"))),
+        for lane in beside {
+            match lane {
+                Ok(Ok(made)) => trials.extend(made?),
+                Ok(Err(_)) => return Err(CrashError::Program("a trial panicked".into())),
+                Err(error) => return Err(CrashError::Program(format!("no thread: {error}"))),
+            }
         }
         let length = if is_long { "long" } else { "short" };
         let results = Results::new(length, commit, sections, trials, judge);

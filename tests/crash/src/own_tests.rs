@@ -93,7 +93,7 @@ pub(crate) fn run(
     run_in(options, &tests, variables)
 }
 
-/// Runs `tests`; a long run optimizes.
+/// Runs `tests`; a long run optimizes, and keeps the checks for arithmetic overflow.
 pub(crate) fn run_in(
     options: &TrialOptions,
     tests: &Tests<'_>,
@@ -109,6 +109,11 @@ pub(crate) fn run_in(
     command.args(target);
     if options.is_long {
         command.arg("--release");
+        // The checks that a build for speed leaves out.
+        for member in ["falcon", "falcon-protocol"] {
+            let checked = format!("profile.release.package.{member}.overflow-checks=true");
+            command.args(["--config", &checked]);
+        }
     }
     command.args(["--", "--nocapture", names]);
     command.envs(variables.iter().copied());

@@ -27,6 +27,9 @@ const SAID_MAX: usize = 40;
 /// Takes an hour in a long run, which then runs it beside all others.
 pub const SOAK: &str = "soak";
 
+/// What the names of kinds begin with that only compute.
+pub const FUZZ: &str = "fuzz-";
+
 /// One kind of trouble.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
