@@ -202,6 +202,16 @@ pub const PROMISES: &[Promise] = &[
         shown: &[load(&[Violation::CommitRegression])],
     },
     Promise {
+        text: "A topic that was created is there, one that was deleted stays away, and nothing of it is in the next of its name",
+        shown: &[load(&[
+            Violation::TopicLost,
+            Violation::TopicReturned,
+            Violation::TopicNumberReused,
+            Violation::TopicMixed,
+            Violation::TopicSettings,
+        ])],
+    },
+    Promise {
         text: "Offsets are dense, final and the same for everybody; records of one publisher keep their order",
         shown: &[load(&[
             Violation::Gap,
