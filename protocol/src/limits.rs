@@ -33,6 +33,8 @@ pub const HEADER_NAME_BYTES_MAX: usize = 256;
 
 /// Longest topic name, bytes.
 pub const TOPIC_NAME_BYTES_MAX: usize = 200;
+/// Longest topic pattern of a consumer, bytes.
+pub const TOPIC_PATTERN_BYTES_MAX: usize = TOPIC_NAME_BYTES_MAX;
 /// Longest consumer group name, bytes.
 pub const GROUP_NAME_BYTES_MAX: usize = 200;
 /// Longest publisher name, bytes.
