@@ -1,10 +1,12 @@
 //! Consumer groups: their committed offsets, and who of a group reads which partition.
 //!
-//! Owns which offsets are stored under which group name; topic patterns, the assignors. Promises: an
+//! Owns which offsets are stored under which group name; topic patterns, the assignors,
+//! the coordinator. Promises: an
 //! offset stands for the next record to read; it changes only by a commit that is durable. Pure:
 //! must not know the writer, the store, sockets.
 
 pub mod assign;
+pub mod coordinator;
 pub mod pattern;
 mod row;
 #[cfg(test)]

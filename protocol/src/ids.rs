@@ -112,6 +112,30 @@ impl fmt::Display for ProducerId {
     }
 }
 
+/// Identity of one consumer in its group, chosen by the client at random: a retry is the same member.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct MemberId(pub u128);
+
+impl fmt::Display for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Number of a grant of one partition to one member of a group; the latest fences the older. 0 is none.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct OwnerEpoch(pub u64);
+
+impl fmt::Display for OwnerEpoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NameError {

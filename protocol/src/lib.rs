@@ -24,5 +24,5 @@ pub mod wire;
 pub use batch::{Batch, BatchBuilder, BatchError, BatchHeader, Codec, Producer, Stamp};
 pub use codes::{ErrorCode, Outcome, Retry};
 pub use frame::{FRAME_HEADER_BYTES, Frame, FrameError, FrameHeader, Kind};
-pub use ids::{Offset, Partition, PartitionId, ProducerId, TopicId};
+pub use ids::{MemberId, Offset, OwnerEpoch, Partition, PartitionId, ProducerId, TopicId};
 pub use record::{Header, Record};

@@ -56,3 +56,16 @@ pub const PAGE_ROWS_MAX: u32 = 1000;
 pub const OFFSETS_ENTRIES_MAX: usize = 4096;
 /// Longest time a fetch may wait for records, milliseconds.
 pub const FETCH_WAIT_MS_MAX: u32 = 30_000;
+
+/// Most groups that have members at a time.
+pub const GROUPS_MAX: usize = 10_000;
+/// Most members of one group.
+pub const GROUP_MEMBERS_MAX: usize = 1000;
+/// Most topic patterns of one member.
+pub const MEMBER_PATTERNS_MAX: usize = 64;
+/// Longest instance name of a static member, bytes.
+pub const INSTANCE_NAME_BYTES_MAX: usize = 200;
+/// Shortest session of a member, milliseconds.
+pub const SESSION_MS_MIN: u64 = 1000;
+/// Longest session of a member, milliseconds.
+pub const SESSION_MS_MAX: u64 = 600_000;
