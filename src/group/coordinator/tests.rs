@@ -467,3 +467,32 @@ fn trouble_of_all_kinds_ends_with_one_owner_each_and_equal_shares() {
     }
     assert_eq!(troubled(7), troubled(7), "the same seed, the same trace");
 }
+
+#[test]
+fn a_claim_under_an_older_fence_is_lost() {
+    let mut world = World::new(6, &[(1, "orders.eu", 1)]);
+    let partition = PartitionId::new(1, 0);
+    world.fences.insert(partition, OwnerEpoch(5));
+    world.restart();
+    world.add(1, None);
+    let peer = world.peers.get_mut(&MemberId(1)).expect("there");
+    peer.holds.insert(partition, OwnerEpoch(4));
+    world.run(1000);
+    assert!(world.peers[&MemberId(1)].holds.is_empty());
+    world.run(2000);
+    assert_eq!(world.shares(), [1]);
+}
+
+#[test]
+fn who_lost_its_instance_name_cannot_take_it_back() {
+    let mut world = World::new(7, &[(1, "orders.eu", 1)]);
+    world.add(1, Some("i"));
+    world.run(500);
+    world.add(2, Some("i"));
+    world.run(500);
+    let old = world.peers.get_mut(&MemberId(1)).expect("there");
+    (old.is_out, old.is_joined, old.waits_since) = (false, false, None);
+    world.run(500);
+    assert!(world.peers[&MemberId(1)].is_out);
+    assert!(!world.peers[&MemberId(2)].is_out);
+}
