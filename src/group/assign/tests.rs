@@ -61,13 +61,11 @@ fn range_cuts_topics_with_equal_counts_alike() {
 #[test]
 fn a_hundred_members_share_a_thousand_partitions_at_once() {
     let mut question = everybody(100, &[100; 10]);
-    let start = crate::clock::Instant::now();
     question.current = Assignor::Sticky.assign(&question);
     question.subscribers.pop();
     let after = Assignor::Sticky.assign(&question);
     assert_eq!(after.len(), 1000);
     assert_eq!(moved(&question.current, &after), 10);
-    assert!(start.elapsed().as_millis() < 1000, "{:?}", start.elapsed());
 }
 
 fn questions() -> impl Strategy<Value = Question> {
