@@ -2,7 +2,7 @@
 
 use super::model::settle;
 use super::*;
-use crate::store::Damage;
+use crate::store::{CommitError, Damage, Purpose};
 
 fn damage(partition: PartitionId, from: u64, to: u64) -> Damage {
     Damage {
@@ -109,6 +109,42 @@ fn what_a_start_made_of_a_mark_outlives_a_power_cut() {
             bench.crash(seed);
         }
     }
+}
+
+#[test]
+fn a_full_device_with_no_segment_to_go_on_in_refuses_before_anything_is_decided() {
+    let mut bench = Bench::new();
+    bench.config.spare_segments = 0;
+    let (store, ..) = bench.open();
+    append(&store, P, 0, &[&[b'a'; 5000]]);
+    append(&store, P, 1, &[&[b'z'; 100]]);
+    drop(store);
+    let bench = killed(&bench);
+    let path = bench.segment_path(1);
+    // The block that the last group ends in.
+    let last = bench.find(&path, &[b'z'; 100]).unwrap() & !4095;
+    assert!(bench.disk.make_unreadable(&path, last..last + 4096));
+    let (store, report, _) = bench.open();
+    assert_eq!(report.damage, vec![damage(P, 0, 2)]);
+    settle(&store);
+    bench.disk.set_capacity_bytes(Some(bench.disk.used_bytes()));
+    bench.disk.set_free_bytes(0);
+    let group = || CommitGroup {
+        batches: Vec::new(),
+        rows: vec![put(Table::Offsets, "key", "value")],
+    };
+    for purpose in [Purpose::Freeing, Purpose::Rows] {
+        let checked = store.check_room(purpose, 100);
+        assert!(
+            matches!(checked, Err(CommitError::Full { .. })),
+            "{checked:?}"
+        );
+    }
+    bench.disk.set_capacity_bytes(None);
+    bench.disk.set_free_bytes(1 << 30);
+    store.check_room(Purpose::Freeing, 100).unwrap();
+    let seq = store.commit(group()).unwrap();
+    store.durable(seq).unwrap();
 }
 
 #[test]
