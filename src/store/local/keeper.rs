@@ -65,7 +65,7 @@ impl Signal {
         locked(&self.wanted).spares = spares;
     }
 
-    fn spares(&self) -> usize {
+    pub(super) fn spares(&self) -> usize {
         locked(&self.wanted).spares.len()
     }
 

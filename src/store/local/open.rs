@@ -16,7 +16,7 @@ use super::forward::Forward;
 use super::identity::CleanMarker;
 use super::index::Index;
 use super::keeper::{self, Signal};
-use super::recovery::{LastWord, Replayed, Survey, check_heads, missing, replay};
+use super::recovery::{LastWord, Replayed, Survey, check_heads, is_outlived, missing, replay};
 use super::segments::{SegmentInfo, Segments};
 use super::synced::{SyncedFile, SyncedMark};
 use super::{IndexReport, LocalConfig, LocalStore, OpenError, RecoveryReport, Shared, TornTail};
@@ -46,6 +46,13 @@ impl LocalStore {
         check_heads(&segments, folder.identity.journal_id, &folder.segments)?;
         let clean = CleanMarker::read(disk.as_ref(), &folder.clean_path)
             .filter(|clean| clean.journal_id == folder.identity.journal_id);
+        let clean = match clean {
+            Some(clean) if is_outlived(&clean, &segments, &folder.segments)? => {
+                tracing::warn!("the clean-stop marker is older than the journal, it is not used");
+                None
+            }
+            clean => clean,
+        };
         let synced_path = synced_path(&config);
         let synced = SyncedMark::read(disk.as_ref(), &synced_path, folder.identity.journal_id);
         let last = LastWord {
