@@ -99,6 +99,18 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// There was a journal, and nothing of it is left.
+    #[error("{} holds no segment any more: restore it from a backup, or choose an empty folder to begin anew", .path.display())]
+    JournalMissing {
+        /// The journal's folder.
+        path: PathBuf,
+    },
+    /// The segment that was written to last is gone.
+    #[error("{} is gone, with records that were acknowledged: restore it, or copy what is left with falcon salvage", .path.display())]
+    SegmentMissing {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// A segment was copied here from elsewhere.
     #[error("{} belongs to another falcon folder: move it away", .path.display())]
     ForeignSegment {

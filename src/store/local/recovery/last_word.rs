@@ -54,6 +54,11 @@ impl<'a> LastWord<'a> {
         self.proven().map_or(0, |proven| proven.next_seq)
     }
 
+    /// The segment that was written to last.
+    pub(in crate::store::local) fn newest_segment(self) -> Option<u64> {
+        self.proven().map(|proven| proven.end.0)
+    }
+
     /// What is known about the end of the last segment that is there.
     pub(super) fn bound(self, segment: u64) -> Bound {
         let unknown = Bound::Closed {
