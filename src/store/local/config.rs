@@ -88,13 +88,13 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// There are segments, but IDENTITY is gone.
-    #[error("{} is missing while there are segments: restore it from a backup", .path.display())]
+    #[error("{} is missing while there are segments: restore it from a backup, or copy the records with falcon salvage", .path.display())]
     IdentityMissing {
         /// Where it should be.
         path: PathBuf,
     },
     /// IDENTITY cannot be read.
-    #[error("{} is damaged: restore it from a backup", .path.display())]
+    #[error("{} is damaged: restore it from a backup, or copy the records with falcon salvage", .path.display())]
     IdentityDamaged {
         /// The file.
         path: PathBuf,
