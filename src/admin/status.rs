@@ -133,7 +133,7 @@ impl Status {
         writer.into_iter().chain(housekeeping).collect()
     }
 
-    /// [`stuck`](Self::stuck) now.
+    /// `stuck` now.
     pub fn hangs(&self) -> Vec<Reason> {
         self.stuck(clock::monotonic_ms())
     }

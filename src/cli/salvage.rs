@@ -38,6 +38,7 @@ enum Line<'a> {
 
 /// Copies, reads the copy back, and says what is in it and what is not.
 pub(crate) fn run(args: &SalvageArgs, is_json: bool) -> Result<(), CliError> {
+    refuse_inside(args)?;
     let mut audit = Audit::open("salvage", &args.data_dir)?;
     let copied = copy(&mut audit, &args.out)?;
     compare(&copied, &args.out)?;
@@ -87,6 +88,28 @@ pub(crate) fn run(args: &SalvageArgs, is_json: bool) -> Result<(), CliError> {
     let why = format!("records lost: {lost}, damaged places: {}", damages.len());
     let remedy = "the copy can be served: it refuses the lost offsets and has all others";
     Err(CliError::new(Exit::Failed, "salvage", why, remedy))
+}
+
+/// The source is not changed, so the copy cannot be in it.
+fn refuse_inside(args: &SalvageArgs) -> Result<(), CliError> {
+    let whole = |path: &Path| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let there = path.ancestors().find_map(|above| {
+            let rest = path.strip_prefix(above).ok()?;
+            Some(above.canonicalize().ok()?.join(rest))
+        });
+        there.unwrap_or(path)
+    };
+    if !whole(&args.out).starts_with(whole(&args.data_dir)) {
+        return Ok(());
+    }
+    let why = format!("{} is inside the damaged folder", args.out.display());
+    Err(CliError::new(
+        Exit::Usage,
+        "salvage",
+        why,
+        "choose a folder elsewhere",
+    ))
 }
 
 fn copy(audit: &mut Audit, out: &Path) -> Result<Vec<PartitionAudit>, CliError> {

@@ -88,13 +88,22 @@ pub(crate) fn run(args: &VerifyArgs, is_json: bool) -> Result<(), CliError> {
         return Ok(());
     }
     let why = format!("damaged places: {damages}, records lost: {lost}");
-    let remedy = if lost == 0 {
+    let stops_a_start = |damage: &Damage| STOPS_A_START.contains(&damage.kind);
+    let remedy = if lost == 0 && !audit.damages.iter().any(stops_a_start) {
         "replace the device; a broker serves everything that is here"
     } else {
         "restore a backup, or copy what is readable with falcon salvage; replace the device"
     };
     Err(CliError::new(Exit::Failed, "verify", why, remedy))
 }
+
+/// Kinds of damage that may keep a broker from starting, or cost more than can be counted.
+const STOPS_A_START: [&str; 4] = [
+    "identity",
+    "identity_missing",
+    "segment_foreign",
+    "segment_missing",
+];
 
 fn print(
     output: &mut Output,

@@ -8,6 +8,7 @@
 mod append;
 mod cache;
 mod config;
+mod damaged;
 mod forward;
 mod identity;
 mod index;
@@ -39,6 +40,7 @@ use self::index::Index;
 pub use self::inspect::{Finding, FindingKind, IndexVerdict, Inspection, OnRead};
 use self::journal::state::{Bounds, StoreState};
 use self::keeper::Signal;
+use self::open::gaps::Doubts;
 pub use self::rescue::{Rescue, RescueError};
 use self::segments::Segments;
 use super::{
@@ -71,6 +73,8 @@ struct Shared {
     /// Trims that no commit group carries yet.
     trims: Mutex<Vec<(PartitionId, Option<Offset>)>>,
     damage: Mutex<Vec<Damage>>,
+    /// Until the log starts are known.
+    doubts: Mutex<Option<Doubts>>,
     /// The segment with the newest snapshot; only those before it may be reclaimed.
     snapshot_segment: AtomicU64,
     signal: Signal,
@@ -114,6 +118,8 @@ impl Shared {
         );
         self.config.metrics.reads.damage_found.add(1);
         known.push(damage.clone());
+        drop(known);
+        damaged::write(self);
     }
 }
 

@@ -88,15 +88,27 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// There are segments, but IDENTITY is gone.
-    #[error("{} is missing while there are segments: restore it from a backup", .path.display())]
+    #[error("{} is missing while there are segments: restore it from a backup, or copy the records with falcon salvage", .path.display())]
     IdentityMissing {
         /// Where it should be.
         path: PathBuf,
     },
     /// IDENTITY cannot be read.
-    #[error("{} is damaged: restore it from a backup", .path.display())]
+    #[error("{} is damaged: restore it from a backup, or copy the records with falcon salvage", .path.display())]
     IdentityDamaged {
         /// The file.
+        path: PathBuf,
+    },
+    /// There was a journal, and nothing of it is left.
+    #[error("{} holds no segment any more: restore it from a backup, or choose an empty folder to begin anew", .path.display())]
+    JournalMissing {
+        /// The journal's folder.
+        path: PathBuf,
+    },
+    /// The segment that was written to last is gone.
+    #[error("{} is gone, with records that were acknowledged: restore it, or copy what is left with falcon salvage", .path.display())]
+    SegmentMissing {
+        /// Where it should be.
         path: PathBuf,
     },
     /// A segment was copied here from elsewhere.

@@ -11,7 +11,8 @@ mod tree;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use falcon_protocol::{Offset, PartitionId};
 
@@ -50,6 +51,8 @@ pub(super) struct Index {
     is_abandoned: AtomicBool,
     /// A lookup in sled failed.
     is_suspect: AtomicBool,
+    /// Told when sled was abandoned.
+    abandoned: (Mutex<()>, Condvar),
     /// Counts removals, each before it happens.
     removals: AtomicU64,
 }
@@ -61,6 +64,7 @@ impl Index {
             tree,
             is_abandoned: AtomicBool::new(false),
             is_suspect: AtomicBool::new(false),
+            abandoned: (Mutex::new(()), Condvar::new()),
             removals: AtomicU64::new(0),
         }
     }
@@ -86,6 +90,18 @@ impl Index {
     pub(super) fn abandon_tree(&self) {
         self.is_abandoned.store(true, Ordering::Release);
         self.is_suspect.store(false, Ordering::Release);
+        let (mutex, told) = &self.abandoned;
+        let _held = mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        told.notify_all();
+    }
+
+    /// Blocks until memory has what sled had, for so long at most; answers whether it does.
+    pub(super) fn wait_for_memory(&self, longest: Duration) -> bool {
+        let (mutex, told) = &self.abandoned;
+        let held = mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_awaited = |(): &mut ()| !self.is_abandoned.load(Ordering::Acquire);
+        let waited = told.wait_timeout_while(held, longest, is_awaited);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// Looks something up in sled, which may panic.

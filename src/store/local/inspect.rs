@@ -26,7 +26,7 @@ use super::identity::{CleanMarker, Identity};
 use super::index::MemoryIndex;
 use super::journal::state::Bounds;
 use super::open::{IDENTITY, JOURNAL, LOCK, clean_path, list_journal, synced_path};
-use super::recovery::{Flaw, Given, LastWord, SurveyError, missing, replay, survey};
+use super::recovery::{Flaw, Given, LastWord, SurveyError, is_outlived, missing, replay, survey};
 use super::segments::{SegmentInfo, Segments};
 use super::synced::SyncedMark;
 use super::{OpenError, TornTail};
@@ -92,6 +92,14 @@ impl Inspection {
             return Err(OpenError::NotFalcon { path: dir });
         };
         let clean = read_clean(disk.as_ref(), &config, journal_id, &mut findings);
+        let clean = match clean {
+            Some(clean) if is_outlived(&clean, &segments, &numbers)? => {
+                let path = clean_path(&config);
+                findings.push(Finding::new(&dir, &path, FindingKind::Marker));
+                None
+            }
+            clean => clean,
+        };
         let synced = SyncedMark::read(disk.as_ref(), &synced_path(&config), journal_id);
         let last = LastWord {
             clean: clean.as_ref(),

@@ -65,7 +65,7 @@ impl Signal {
         locked(&self.wanted).spares = spares;
     }
 
-    fn spares(&self) -> usize {
+    pub(super) fn spares(&self) -> usize {
         locked(&self.wanted).spares.len()
     }
 
@@ -147,7 +147,7 @@ impl Keeper<'_> {
         };
         self.is_tree_broken = true;
         self.shared.config.metrics.process.index_in_memory.set(1);
-        tracing::error!(
+        tracing::warn!(
             reason,
             "the index cannot be used, it stays in memory until the next start"
         );
@@ -196,6 +196,7 @@ pub(super) fn retain(shared: &Shared, live: &[(PartitionId, Offset)]) {
     for partition in known {
         trim(shared, partition, live.get(&partition).copied());
     }
+    super::open::gaps::look(shared);
 }
 
 /// Moves the start of a partition, or ends it, and lets the keeper look for dead segments.

@@ -1,6 +1,7 @@
 //! Opening a folder: lock, identity, recovery, index, and the clean-stop marker at the other end.
 
 mod folder;
+pub(super) mod gaps;
 mod indexes;
 
 use std::sync::atomic::AtomicU64;
@@ -8,21 +9,24 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use self::folder::Folder;
-pub(super) use self::folder::{IDENTITY, JOURNAL, LOCK, clean_path, list_journal, synced_path};
+pub(super) use self::folder::{
+    IDENTITY, JOURNAL, LOCK, clean_path, damaged_path, list_journal, synced_path,
+};
 use self::indexes::Indexed;
 use super::append::{Active, Appender, JournalEnd};
 use super::cache::TailCache;
+use super::damaged;
 use super::forward::Forward;
 use super::identity::CleanMarker;
 use super::index::Index;
 use super::keeper::{self, Signal};
-use super::recovery::{LastWord, Replayed, Survey, check_heads, missing, replay};
+use super::recovery::{LastWord, Survey, check_heads, is_outlived, missing, replay};
 use super::segments::{SegmentInfo, Segments};
 use super::synced::{SyncedFile, SyncedMark};
 use super::{IndexReport, LocalConfig, LocalStore, OpenError, RecoveryReport, Shared, TornTail};
 use crate::io::{Disk, DiskFile, IoError};
 use crate::metrics::ProcessMetrics;
-use crate::store::{Damage, Replay};
+use crate::store::Replay;
 
 #[expect(
     clippy::disallowed_methods,
@@ -44,14 +48,14 @@ impl LocalStore {
         let segments = Segments::new(Arc::clone(&disk), &folder.journal_dir);
         // ORDER: before the index is opened, since sled writes where it is opened.
         check_heads(&segments, folder.identity.journal_id, &folder.segments)?;
-        let clean = CleanMarker::read(disk.as_ref(), &folder.clean_path)
-            .filter(|clean| clean.journal_id == folder.identity.journal_id);
+        let clean = read_clean(disk.as_ref(), &folder, &segments)?;
         let synced_path = synced_path(&config);
         let synced = SyncedMark::read(disk.as_ref(), &synced_path, folder.identity.journal_id);
         let last = LastWord {
             clean: clean.as_ref(),
             synced: synced.as_ref(),
         };
+        check_presence(last, &folder, &segments)?;
         let progress = &config.metrics.process;
         progress.recovery_segments.set(folder.segments.len() as u64);
         let Indexed {
@@ -70,7 +74,20 @@ impl LocalStore {
         let active = resume(&segments, &mut survey, clean.is_some())?;
         let missing_segments = missing(last, &survey.infos);
         let index = Index::new(survey.memory, tree);
-        let damage = remaining(survey.damage, &replayed, &index);
+        let kept = gaps::Kept {
+            bounds: &replayed.bounds,
+            index: &index,
+            infos: &survey.infos,
+        };
+        let damage = kept.confirm(survey.damage);
+        let doubts = gaps::Doubts {
+            known: damaged::read_file(
+                disk.as_ref(),
+                &damaged_path(&config),
+                folder.identity.journal_id,
+            ),
+            is_suspect: !missing_segments.is_empty(),
+        };
         let mut report = RecoveryReport {
             groups: replayed.groups,
             batches: replayed.batches,
@@ -94,6 +111,7 @@ impl LocalStore {
             bounds: Mutex::new(replayed.bounds),
             trims: Mutex::default(),
             damage: Mutex::new(damage),
+            doubts: Mutex::new(Some(doubts)),
             snapshot_segment: AtomicU64::new(replayed.snapshot_segment),
             signal: Signal::default(),
             forward: Forward::default(),
@@ -124,34 +142,44 @@ impl LocalStore {
     }
 }
 
-/// Damage in what is kept. Records before a log start are dead, damaged or not, and of records that
-/// were copied forward either place may be whole.
-fn remaining(damage: Vec<Damage>, replayed: &Replayed, index: &Index) -> Vec<Damage> {
-    let mut kept: Vec<Damage> = Vec::new();
-    for Damage { partition, range } in damage {
-        let Some(bounds) = replayed.bounds.get(&partition) else {
-            continue;
-        };
-        let mut at = range.start.max(bounds.start);
-        // A damaged batch may announce more records than its partition ever had.
-        let range = at..range.end.min(bounds.end);
-        while at < range.end {
-            let place = index.first_from(partition, at).ok().flatten();
-            let whole = place.filter(|place| place.contains(at));
-            let next = match (whole, place) {
-                (Some(whole), _) => whole.extent.end_offset(),
-                (None, Some(later)) => later.extent.base_offset.min(range.end),
-                (None, None) => range.end,
-            };
-            let range = at..next;
-            let damage = Damage { partition, range };
-            if whole.is_none() && !kept.contains(&damage) {
-                kept.push(damage);
-            }
-            at = next;
+/// The marker of the last stop, if it is of this journal and nothing followed it.
+fn read_clean(
+    disk: &dyn Disk,
+    folder: &Folder,
+    segments: &Segments,
+) -> Result<Option<CleanMarker>, IoError> {
+    let clean = CleanMarker::read(disk, &folder.clean_path)
+        .filter(|clean| clean.journal_id == folder.identity.journal_id);
+    Ok(match clean {
+        Some(clean) if is_outlived(&clean, segments, &folder.segments)? => {
+            tracing::warn!("the clean-stop marker is older than the journal, it is not used");
+            None
         }
+        clean => clean,
+    })
+}
+
+/// Refuses a folder whose journal, or its end, is gone as a whole: a broker on it would give offsets out again
+/// that were acknowledged, and nobody would notice. After a clean stop every end is known.
+fn check_presence(
+    last: LastWord<'_>,
+    folder: &Folder,
+    segments: &Segments,
+) -> Result<(), OpenError> {
+    let Some(newest) = folder.segments.last() else {
+        return match last.newest_segment() {
+            Some(_) => Err(OpenError::JournalMissing {
+                path: folder.journal_dir.clone(),
+            }),
+            None => Ok(()),
+        };
+    };
+    match (last.clean, last.newest_segment()) {
+        (None, Some(segment)) if segment > *newest => Err(OpenError::SegmentMissing {
+            path: segments.path(segment),
+        }),
+        (_, _) => Ok(()),
     }
-    kept
 }
 
 /// Overwrites what lies behind the journal's end, so that it can never be taken for a group again.

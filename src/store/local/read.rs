@@ -8,6 +8,7 @@ mod walk;
 
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use falcon_protocol::{Offset, PartitionId};
@@ -17,6 +18,9 @@ use self::walk::{Anomaly, Taker, Window, read_extent};
 use super::Shared;
 use super::index::Place;
 use crate::store::{Damage, Extent, Lookup, ReadError};
+
+/// Longest that a read waits for an index in memory.
+const REBUILD_WAIT: Duration = Duration::from_secs(10);
 
 fn cached(shared: &Shared, place: &Place) -> Option<Bytes> {
     let bytes = usize::try_from(place.extent.bytes).ok()?;
@@ -149,11 +153,20 @@ fn unanswered(shared: &Shared, error: Arc<sled::Error>) -> ReadError {
     ReadError::Index(error)
 }
 
+/// Where sled fails, this waits for the keeper to have its content in memory: a device that took the index
+/// along may well serve the records.
 fn find(shared: &Shared, partition: PartitionId, from: Offset) -> Result<Option<Place>, ReadError> {
-    shared
-        .index
-        .first_from(partition, from)
-        .map_err(|error| unanswered(shared, error))
+    match shared.index.first_from(partition, from) {
+        Ok(place) => Ok(place),
+        Err(error) => {
+            let error = unanswered(shared, error);
+            if !shared.index.wait_for_memory(REBUILD_WAIT) {
+                return Err(error);
+            }
+            let again = shared.index.first_from(partition, from);
+            again.map_err(|error| unanswered(shared, error))
+        }
+    }
 }
 
 /// Why an offset is in no extent; `next` is the first extent after it.

@@ -14,6 +14,6 @@ mod survey;
 
 pub(super) use footers::read_footer;
 pub(super) use heads::check_heads;
-pub(super) use last_word::{LastWord, missing};
-pub(super) use replay::{Replayed, replay};
+pub(super) use last_word::{LastWord, is_outlived, missing};
+pub(super) use replay::replay;
 pub(super) use survey::{Flaw, FlawKind, Given, Survey, SurveyError, survey};

@@ -1,4 +1,4 @@
-//! The file SYNCED: how far the journal is durable, written after each sync and never synced itself.
+//! The file SYNCED: how far the journal is durable, written after each sync, and synced only by a start.
 //!
 //! ```text
 //! two slots, at 0 and 4096, written in turn; the valid one with the higher sequence counts
@@ -132,7 +132,12 @@ impl SyncedFile {
                 file.write_at(0, &[0; SLOT * SLOTS])?;
                 Ok(file)
             }
-            opened => opened,
+            opened => {
+                let file = opened?;
+                // What this start made of the mark is served from now on, and must not change.
+                file.sync_data()?;
+                Ok(file)
+            }
         }
     }
 

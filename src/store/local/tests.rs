@@ -10,6 +10,7 @@ mod model;
 mod points;
 mod rot;
 mod untrue;
+mod verdicts;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Inputs for decoders: valid ones, damaged by plan, counted by what became of them.
 //!
-//! Owns how inputs are made ([`damage`]), how many are tried and by whom ([`Family`]), and the count
+//! Owns how inputs are made (`damage`), how many are tried and by whom ([`Family`]), and the count
 //! of verdicts ([`Tally`]). A decoder is described by [`Decoder`]: how valid bytes are built, how
 //! checksums are made to fit again, and what must hold of what was read. Promises that an input
 //! depends on the seed, the decoder's name and its number alone, so that a failure is replayed by

@@ -102,7 +102,7 @@ impl Appender {
     /// Makes the active segment occupy `need` bytes behind its end.
     pub(super) fn set_aside(&mut self, shared: &Shared, need: u64) -> Result<(), CommitError> {
         let Some(active) = &mut self.active else {
-            return Ok(());
+            return next_fits(shared, need);
         };
         let end = active.end.saturating_add(need);
         if end <= active.file_bytes {
@@ -132,6 +132,19 @@ impl Appender {
         }
         Ok(())
     }
+}
+
+/// Whether a segment that is yet to be made has space for its header and `need` bytes more. It is not set
+/// aside: nothing is made before there is something to write.
+fn next_fits(shared: &Shared, need: u64) -> Result<(), CommitError> {
+    let bytes = HEADER_BYTES
+        .saturating_add(rows_reserve(shared))
+        .saturating_add(need);
+    let free = shared.disk.free_bytes(&shared.config.data_dir);
+    if shared.signal.spares() > 0 || free.is_ok_and(|free| free >= bytes) {
+        return Ok(());
+    }
+    Err(full(shared))
 }
 
 /// Bytes of a group with its header, the trims that ride along, and what must stay for those that

@@ -125,7 +125,12 @@ impl<'a> Scan<'a> {
             }
             if let Some(group) = self.group_at(position)
                 && match expected {
-                    Some(seq) => seq == group.header.seq,
+                    Some(seq) if seq == group.header.seq => true,
+                    // A roll syncs what is before, so what is missing there was in a lost segment.
+                    Some(seq) if position == HEADER_BYTES => {
+                        seq < group.header.seq && !self.is_overtaken(&group, None)
+                    }
+                    Some(_) => false,
                     None => !self.is_overtaken(&group, None),
                 }
             {
@@ -189,8 +194,12 @@ impl<'a> Scan<'a> {
 
     /// The header of the first group, if the group is whole.
     pub(in crate::store::local) fn first_group(&mut self) -> Option<GroupHeader> {
-        let first = self.group_at(HEADER_BYTES);
-        first.map(|group| group.header)
+        self.header_of(HEADER_BYTES)
+    }
+
+    /// The header of the group at `position`, if the group is whole.
+    pub(in crate::store::local) fn header_of(&mut self, position: u64) -> Option<GroupHeader> {
+        self.group_at(position).map(|group| group.header)
     }
 
     /// Whether a whole group of this segment is anywhere in the file.

@@ -12,6 +12,7 @@ pub(in crate::store::local) const LOCK: &str = "LOCK";
 pub(in crate::store::local) const IDENTITY: &str = "IDENTITY";
 const CLEAN: &str = "CLEAN";
 const SYNCED: &str = "SYNCED";
+const DAMAGED: &str = "DAMAGED";
 pub(in crate::store::local) const JOURNAL: &str = "journal";
 /// What a folder may hold besides IDENTITY and still count as empty: a first start that was
 /// interrupted, and what file systems put there themselves.
@@ -45,6 +46,10 @@ pub(in crate::store::local) fn clean_path(config: &LocalConfig) -> PathBuf {
 
 pub(in crate::store::local) fn synced_path(config: &LocalConfig) -> PathBuf {
     config.data_dir.join(SYNCED)
+}
+
+pub(in crate::store::local) fn damaged_path(config: &LocalConfig) -> PathBuf {
+    config.data_dir.join(DAMAGED)
 }
 
 impl Folder {

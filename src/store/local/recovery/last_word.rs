@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::io::IoError;
 use crate::store::local::identity::CleanMarker;
-use crate::store::local::journal::scan::Bound;
+use crate::store::local::journal::scan::{Bound, Scan};
 use crate::store::local::journal::state::StoreState;
-use crate::store::local::segments::SegmentInfo;
+use crate::store::local::segments::{SegmentInfo, Segments};
 use crate::store::local::synced::SyncedMark;
 
 /// The clean-stop marker says where the journal ended; the mark of the last sync where it ended at
@@ -20,7 +21,16 @@ pub(in crate::store::local) struct LastWord<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Proven<'a> {
     pub(super) next_seq: u64,
+    /// Segment and position where these groups end.
+    end: (u64, u64),
     pub(super) state: &'a StoreState,
+}
+
+impl Proven<'_> {
+    /// Whether what is at this position came later. Rot has no sequence to tell by.
+    pub(super) fn is_before(&self, segment: u64, position: u64) -> bool {
+        self.end <= (segment, position)
+    }
 }
 
 impl<'a> LastWord<'a> {
@@ -28,10 +38,12 @@ impl<'a> LastWord<'a> {
     pub(super) fn proven(self) -> Option<Proven<'a>> {
         let clean = self.clean.map(|clean| Proven {
             next_seq: clean.next_seq,
+            end: (clean.segment, clean.end),
             state: &clean.state,
         });
         let synced = self.synced.map(|synced| Proven {
             next_seq: synced.next_seq,
+            end: (synced.segment, synced.end),
             state: &synced.state,
         });
         clean.or(synced)
@@ -40,6 +52,11 @@ impl<'a> LastWord<'a> {
     /// Every group below it was durable.
     pub(super) fn durable_seq(self) -> u64 {
         self.proven().map_or(0, |proven| proven.next_seq)
+    }
+
+    /// The segment that was written to last.
+    pub(in crate::store::local) fn newest_segment(self) -> Option<u64> {
+        self.proven().map(|proven| proven.end.0)
     }
 
     /// What is known about the end of the last segment that is there.
@@ -61,6 +78,22 @@ impl<'a> LastWord<'a> {
             (None, _) => Bound::Open { durable: None },
         }
     }
+}
+
+/// Whether a group follows where the journal ended at a clean stop: then the marker came back from the
+/// dead, because its removal was lost or somebody restored it.
+pub(in crate::store::local) fn is_outlived(
+    clean: &CleanMarker,
+    segments: &Segments,
+    numbers: &[u64],
+) -> Result<bool, IoError> {
+    let later = numbers.iter().any(|number| *number > clean.segment);
+    if later || !numbers.contains(&clean.segment) {
+        return Ok(later);
+    }
+    let file = segments.handle(clean.segment)?;
+    let next = Scan::new(file.as_ref(), clean.segment, None)?.header_of(clean.end);
+    Ok(next.is_some_and(|header| header.seq == clean.next_seq))
 }
 
 /// Segments that must be there and are not.

@@ -66,7 +66,9 @@ pub(in crate::store::local) fn replay(
             end: Some(info.groups_end),
         };
         let mut scan = Scan::new(file.as_ref(), *segment, nonce)?;
-        scan.run(position, None, bound, &mut |found| pass.on_found(found));
+        scan.run(position, None, bound, &mut |found| {
+            pass.on_found(*segment, found);
+        });
         position = HEADER_BYTES;
     }
     if let Some(proven) = pass.proven.take() {
@@ -107,21 +109,32 @@ impl Pass<'_> {
         bounds.end = bounds.end.max(end);
     }
 
-    fn on_found(&mut self, found: Found) {
+    fn on_found(&mut self, segment: u64, found: Found) {
         match found {
             Found::Group { header, bytes, .. } => self.on_group(&header, &bytes),
             Found::Rot {
-                bytes, is_bounded, ..
-            } => self.on_rot(&bytes, is_bounded),
+                position,
+                bytes,
+                is_bounded,
+            } => salvage(&bytes, &mut |at, piece| {
+                let position = position + at as u64;
+                self.pass_proven(|proven| proven.is_before(segment, position));
+                self.on_piece(piece, is_bounded);
+            }),
         }
     }
 
-    fn on_group(&mut self, header: &GroupHeader, bytes: &Bytes) {
-        let passed = self.proven.take_if(|proven| proven.next_seq <= header.seq);
+    /// ORDER: before what comes behind it is looked at, or its ends would take back what that adds.
+    fn pass_proven(&mut self, is_passed: impl FnOnce(&Proven<'_>) -> bool) {
+        let passed = self.proven.take_if(|proven| is_passed(proven));
         // Where the pass begins behind it, its partitions may be gone.
         if let Some(proven) = passed.filter(|_| self.found.groups > 0) {
             self.note_ends(proven.state);
         }
+    }
+
+    fn on_group(&mut self, header: &GroupHeader, bytes: &Bytes) {
+        self.pass_proven(|proven| proven.next_seq <= header.seq);
         self.found.groups += 1;
         let mut at = GROUP_HEADER_BYTES;
         for _ in 0..header.entry_count {
@@ -205,8 +218,8 @@ impl Pass<'_> {
         self.found.bounds = state.partitions.iter().copied().collect();
     }
 
-    fn on_rot(&mut self, bytes: &Bytes, is_bounded: bool) {
-        salvage(bytes, &mut |_, piece| match piece {
+    fn on_piece(&mut self, piece: Piece, is_bounded: bool) {
+        match piece {
             Piece::Batch {
                 partition, batch, ..
             } => {
@@ -239,7 +252,7 @@ impl Pass<'_> {
             }
             Piece::State(state) if is_bounded => self.on_state(&state),
             Piece::Unstamped { .. } | Piece::Row { .. } | Piece::Trim(_) | Piece::State(_) => {}
-        });
+        }
     }
 
     /// The partition is known to end at `end`, so a damaged batch before can be trusted if it ends there too.

@@ -1,7 +1,7 @@
 //! Flipped bits, lost files, a broken index: named exactly, and nothing else is lost.
 
 use super::*;
-use crate::store::local::IndexReport;
+use crate::store::local::{IndexReport, OpenError};
 use crate::store::{Damage, Lookup};
 
 fn damage(partition: PartitionId, from: u64, to: u64) -> Damage {
@@ -342,24 +342,96 @@ fn a_last_group_that_vanished_after_a_kill_is_rot_and_its_offsets_stay_taken() {
 }
 
 #[test]
-fn a_last_segment_that_is_gone_after_a_kill_is_reported_and_its_offsets_stay_taken() {
+fn a_journal_whose_end_or_all_is_gone_is_refused_and_left_as_it_is() {
     let bench = killed();
-    let before = Bench::on(bench.disk.killed(), bench.config.clone());
-    let (store, ..) = before.open();
+    let (store, ..) = bench.open();
     store.commit_snapshot(Vec::new()).unwrap();
     append(&store, P, 20, &[b"in the second segment"]);
-    let after = Bench::on(before.disk.killed(), before.config.clone());
-    after.disk.remove(&after.segment_path(2)).unwrap();
-    let (store, report, tables) = after.open();
-    assert_eq!(report.missing_segments, vec![2]);
-    assert_eq!(tables.ends.get(&P), Some(&21));
-    assert_eq!(store.damage(), vec![damage(P, 20, 21)]);
-    append(&store, P, 21, &[b"after"]);
+    let after = Bench::on(bench.disk.killed(), bench.config.clone());
+    let second = after.segment_path(2);
+    after.disk.remove(&second).unwrap();
+    let paths = after.disk.paths();
+    let refused = after.try_open(&mut Tables::default());
+    assert!(
+        matches!(refused, Err(OpenError::SegmentMissing { path }) if path == second),
+        "offsets in it could be given out again"
+    );
+    assert_eq!(after.disk.paths(), paths);
+    for is_clean in [false, true] {
+        if is_clean {
+            store.close(Vec::new()).unwrap();
+        }
+        let empty = Bench::on(bench.disk.killed(), bench.config.clone());
+        for number in 1..=2 {
+            empty.disk.remove(&empty.segment_path(number)).unwrap();
+        }
+        let refused = empty.try_open(&mut Tables::default());
+        assert!(matches!(refused, Err(OpenError::JournalMissing { .. })));
+    }
+}
+
+/// Four segments with two records of P and one of Q each, stopped in order.
+fn four_segments(bench: &Bench) -> Vec<(PartitionId, Offset)> {
+    let (store, ..) = bench.open();
+    for segment in 0..4 {
+        store.commit_snapshot(Vec::new()).unwrap();
+        append(&store, P, segment * 2, &[b"a", b"b"]);
+        append(&store, Q, segment, &[b"queued"]);
+    }
+    model::settle(&store);
+    store.close(Vec::new()).unwrap();
+    vec![(P, Offset(0)), (Q, Offset(0))]
+}
+
+#[test]
+fn what_a_lost_segment_held_is_named_exactly_at_every_start() {
+    for is_killed in [false, true] {
+        let mut bench = Bench::new();
+        let live = four_segments(&bench);
+        if is_killed {
+            let (store, ..) = bench.open();
+            store.retain(&live);
+            bench.disk = bench.disk.killed();
+        }
+        bench.disk.remove(&bench.segment_path(3)).unwrap();
+        bench.disk.remove(&bench.segment_path(4)).unwrap();
+        let lost = vec![damage(P, 2, 6), damage(Q, 1, 3)];
+        for life in 0..3 {
+            let (store, ..) = bench.open();
+            store.retain(&live);
+            assert_eq!(store.damage(), lost, "killed {is_killed}, life {life}");
+            let error = values(&store, P, 3, 8).unwrap_err();
+            assert!(matches!(error, ReadError::Damaged(d) if d == damage(P, 2, 6)));
+            assert_eq!(values(&store, P, 6, 8).unwrap().len(), 2);
+            store.close(Vec::new()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn damage_that_a_read_found_is_known_after_a_restart_and_forgotten_when_it_is_gone() {
+    let mut bench = Bench::new();
+    bench.config.cache_bytes = 0;
+    let live = four_segments(&bench);
+    let path = bench.segment_path(2);
+    let needle = b"queued";
+    let at = bench.find(&path, needle).unwrap();
+    assert!(bench.disk.flip_bit(&path, at, 3));
+    let (store, ..) = bench.open();
+    store.retain(&live);
+    assert_eq!(store.damage(), vec![], "nobody has looked");
+    values(&store, Q, 0, 4).unwrap_err();
+    store.close(Vec::new()).unwrap();
     drop(store);
-    let (store, report, _) = after.open();
-    assert_eq!(report.damage, vec![damage(P, 20, 21)]);
-    assert_eq!(values(&store, P, 21, 22).unwrap().len(), 1);
-    assert_eq!(values(&store, P, 0, 20).unwrap().len(), 20);
+    let (store, ..) = bench.open();
+    store.retain(&live);
+    assert_eq!(store.damage(), vec![damage(Q, 0, 1)]);
+    store.close(Vec::new()).unwrap();
+    drop(store);
+    assert!(bench.disk.flip_bit(&path, at, 3), "as if it were restored");
+    let (store, ..) = bench.open();
+    store.retain(&live);
+    assert_eq!(store.damage(), vec![]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub(super) const ANSWER_BYTES: u64 = 2 * (MIB + 128 * KIB);
 /// The largest answer to a control request.
 pub(super) const CONTROL_BYTES: u64 = 4 * MIB;
 /// A request that waits, beside its body.
-pub(super) const REQUEST_BYTES: u64 = 2 * KIB;
+pub(super) const REQUEST_BYTES: u64 = 4 * KIB;
 /// A subscription, and each partition of it.
 pub(super) const SUBSCRIPTION_BYTES: u64 = 4 * KIB;
 pub(super) const WATCH_BYTES: u64 = 256;

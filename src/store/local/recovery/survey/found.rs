@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes};
 use falcon_protocol::{BatchHeader, Offset, PartitionId};
 
-use super::{Flaw, FlawKind, Pass};
+use super::{Flaw, FlawKind, Pass, Proven};
 use crate::store::local::index::Place;
 use crate::store::local::journal::group::{Entry, GROUP_HEADER_BYTES, GroupHeader, GroupKind};
 use crate::store::local::journal::salvage::{FoundBatch, Piece, salvage};
@@ -28,7 +28,8 @@ impl Pass<'_> {
     }
 
     fn on_group(&mut self, segment: u64, header: &GroupHeader, position: u64, bytes: &Bytes) {
-        self.pass_proven(header.seq);
+        self.pass_proven(|proven| proven.next_seq <= header.seq);
+        self.is_linked = true;
         if header.kind == GroupKind::Snapshot {
             self.found.newest_snapshot = Some((segment, position));
         }
@@ -118,7 +119,15 @@ impl Pass<'_> {
         self.found.rows_damaged += 1;
         let bytes_lost = bytes.len() as u64;
         self.note_flaw(segment, position, FlawKind::Rot { bytes: bytes_lost });
-        salvage(bytes, &mut |at, piece| match piece {
+        salvage(bytes, &mut |at, piece| {
+            let position = position + at as u64;
+            self.pass_proven(|proven| proven.is_before(segment, position));
+            self.on_piece(segment, position, piece, is_bounded);
+        });
+    }
+
+    fn on_piece(&mut self, segment: u64, position: u64, piece: Piece, is_bounded: bool) {
+        match piece {
             Piece::Batch {
                 partition,
                 batch,
@@ -127,7 +136,7 @@ impl Pass<'_> {
                 let (base, end) = (batch.header.base_offset, batch.header.end_offset());
                 if is_copy {
                     if is_bounded {
-                        self.on_salvaged_copy(segment, position + at as u64, partition, &batch);
+                        self.on_salvaged_copy(segment, position, partition, &batch);
                     }
                     return;
                 }
@@ -137,7 +146,7 @@ impl Pass<'_> {
                 let Some(whole) = &batch.bytes else {
                     let range = base..end;
                     let damage = Damage { partition, range };
-                    self.note_flaw(segment, position + at as u64, FlawKind::Batch(damage));
+                    self.note_flaw(segment, position, FlawKind::Batch(damage));
                     if is_bounded {
                         self.ends.note_lost(partition, base, end);
                     }
@@ -147,7 +156,7 @@ impl Pass<'_> {
                     self.ends.note_found(partition, base, end);
                     let place = Place {
                         segment,
-                        position: position + at as u64,
+                        position,
                         extent,
                         is_copy,
                     };
@@ -161,19 +170,18 @@ impl Pass<'_> {
             }
             Piece::State(state) if is_bounded => self.ends.note_state(&state, false),
             Piece::Unstamped { .. } | Piece::State(_) | Piece::Row { .. } | Piece::Trim(_) => {}
-        });
+        }
     }
 }
 
 impl Pass<'_> {
-    /// What was proven durable ends before group `seq`.
-    fn pass_proven(&mut self, seq: u64) {
-        let passed = self.proven.take_if(|proven| proven.next_seq <= seq);
+    /// ORDER: before what comes behind it is looked at, or its ends would take back what that adds.
+    fn pass_proven(&mut self, is_passed: impl FnOnce(&Proven<'_>) -> bool) {
+        let passed = self.proven.take_if(|proven| is_passed(proven));
         // Where nothing before it was seen, it is from a time before segments that were reclaimed since.
         if let Some(proven) = passed.filter(|_| self.is_linked) {
             self.ends.note_state(proven.state, true);
         }
-        self.is_linked = true;
     }
 
     fn note_flaw(&mut self, segment: u64, position: u64, kind: FlawKind) {

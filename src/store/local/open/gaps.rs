@@ -1,0 +1,135 @@
+//! What is missing in what is kept: offsets between log start and log end that no extent holds.
+
+use std::collections::{BTreeMap, HashMap};
+
+use falcon_protocol::PartitionId;
+
+use crate::store::Damage;
+use crate::store::local::index::{Index, Place};
+use crate::store::local::journal::state::Bounds;
+use crate::store::local::segments::SegmentInfo;
+use crate::store::local::{Shared, damaged, locked};
+
+/// Looks for what a start could not see: gaps, and what was damaged before. Later calls do nothing.
+pub(in crate::store::local) fn look(shared: &Shared) {
+    let Some(doubts) = locked(&shared.doubts).take() else {
+        return;
+    };
+    let found = {
+        let bounds = locked(&shared.bounds).clone();
+        let infos = shared.segments.infos();
+        let kept = Kept {
+            bounds: &bounds,
+            index: &shared.index,
+            infos: &infos,
+        };
+        kept.find(doubts.is_suspect)
+    };
+    for damage in &found {
+        shared.note_damage(damage);
+    }
+    damaged::look_again(shared, &doubts.known);
+    let is_changed = *locked(&shared.damage) != doubts.known;
+    if is_changed {
+        damaged::write(shared);
+    }
+}
+
+/// What a start has to look at once the log starts are known.
+#[derive(Debug)]
+pub(in crate::store::local) struct Doubts {
+    /// Damage that the broker before knew of.
+    pub(in crate::store::local) known: Vec<Damage>,
+    /// Segments are missing.
+    pub(in crate::store::local) is_suspect: bool,
+}
+
+/// What a start found, to look for gaps in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept<'a> {
+    pub(super) bounds: &'a HashMap<PartitionId, Bounds>,
+    pub(super) index: &'a Index,
+    pub(super) infos: &'a BTreeMap<u64, SegmentInfo>,
+}
+
+impl Kept<'_> {
+    /// Of `damage` what is damaged indeed. Records before a log start are dead, damaged or not, and of records
+    /// that were copied forward either place may be whole.
+    pub(super) fn confirm(&self, mut damage: Vec<Damage>) -> Vec<Damage> {
+        damage.sort_unstable_by_key(|damage| (damage.partition, damage.range.start));
+        let mut kept: Vec<Damage> = Vec::new();
+        for Damage { partition, range } in damage {
+            self.gaps(partition, range, &mut kept);
+        }
+        kept
+    }
+
+    /// Every gap. The log starts must be those of the tables: what the journal says of them may be older than
+    /// the removal of a segment.
+    pub(super) fn find(&self, is_suspect: bool) -> Vec<Damage> {
+        let mut all = Vec::new();
+        let has_holes = is_suspect || self.has_holes();
+        for (partition, bounds) in self.bounds {
+            // Without a sign of loss, one look at each partition's front.
+            if has_holes || self.place(*partition, bounds).is_none() {
+                let (partition, range) = (*partition, bounds.start..bounds.end);
+                all.push(Damage { partition, range });
+            }
+        }
+        self.confirm(all)
+    }
+
+    fn place(&self, partition: PartitionId, bounds: &Bounds) -> Option<Place> {
+        let place = self.index.first_from(partition, bounds.start).ok()??;
+        (place.contains(bounds.start) && self.is_there(&place)).then_some(place)
+    }
+
+    /// Whether a number is left out or a file is too short. Both can be lawful.
+    fn has_holes(&self) -> bool {
+        let numbers = self.infos.keys();
+        let next = self.infos.keys().skip(1);
+        let has_gap = numbers.zip(next).any(|(number, next)| number + 1 != *next);
+        let is_short = |info: &SegmentInfo| info.file_bytes < info.groups_end;
+        has_gap || self.infos.values().any(is_short)
+    }
+
+    /// Whether the bytes can be there at all.
+    fn is_there(&self, place: &Place) -> bool {
+        let info = self.infos.get(&place.segment);
+        let end = place.position.saturating_add(place.extent.bytes.into());
+        info.is_some_and(|info| end <= info.file_bytes)
+    }
+
+    fn gaps(
+        &self,
+        partition: PartitionId,
+        range: std::ops::Range<falcon_protocol::Offset>,
+        kept: &mut Vec<Damage>,
+    ) {
+        let Some(bounds) = self.bounds.get(&partition) else {
+            return;
+        };
+        let mut at = range.start.max(bounds.start);
+        // A damaged batch may announce more records than its partition ever had.
+        let end = range.end.min(bounds.end);
+        while at < end {
+            let place = self.index.first_from(partition, at).ok().flatten();
+            let found = place.filter(|place| place.contains(at));
+            let next = match (found, place) {
+                (Some(found), _) => found.extent.end_offset(),
+                (None, Some(later)) => later.extent.base_offset.min(end),
+                (None, None) => end,
+            };
+            if !found.is_some_and(|place| self.is_there(&place)) {
+                let range = at..next;
+                match kept.last_mut() {
+                    Some(last) if last.partition == partition && last.range.end >= at => {
+                        last.range.end = last.range.end.max(next);
+                    }
+                    Some(_) | None => kept.push(Damage { partition, range }),
+                }
+            }
+            at = next;
+        }
+    }
+}
