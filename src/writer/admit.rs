@@ -16,6 +16,9 @@ use crate::store::StampedBatch;
 
 /// When places for publishers run out, those that were silent for this long are forgotten early.
 const PRODUCER_IDLE_MS: i64 = 10 * 60 * 1000;
+/// Least time between two searches for such: a search goes through all of them, and each refused request
+/// would cost one.
+const SEARCH_MS: i64 = 1_000;
 
 impl State {
     /// Decides on a batch and puts it into the group when it is new.
@@ -91,7 +94,9 @@ impl State {
         if !is_full || !producer.is_idempotent() || self.partitions.get(&id).is_some_and(is_known) {
             return Ok(());
         }
-        self.expire_producers(now_ms.saturating_sub(PRODUCER_IDLE_MS));
+        if is_due(&mut self.pairs_searched_ms, now_ms) {
+            self.expire_producers(now_ms.saturating_sub(PRODUCER_IDLE_MS));
+        }
         if self.producer_pairs as u64 >= limit {
             return Err(PublishError::Limit {
                 what: "limits.producers_max",
@@ -166,7 +171,8 @@ impl State {
     /// A new name needs a place; those idle for a while make room.
     fn check_name_limit(&mut self, now_ms: i64) -> Result<(), ProducerError> {
         let limit = self.limits.producers_max;
-        if self.publishers.len() as u64 >= limit {
+        let is_full = self.publishers.len() as u64 >= limit;
+        if is_full && is_due(&mut self.names_searched_ms, now_ms) {
             self.expire_names(now_ms.saturating_sub(PRODUCER_IDLE_MS));
         }
         if self.publishers.len() as u64 >= limit {
@@ -186,4 +192,15 @@ impl State {
             .push(counter_row(NEXT_PRODUCER_ID, self.next_producer_id));
         id
     }
+}
+
+/// Whether it is time to search again; then the time is noted.
+const fn is_due(searched_ms: &mut Option<i64>, now_ms: i64) -> bool {
+    if let Some(searched_ms) = *searched_ms
+        && now_ms.abs_diff(searched_ms) < SEARCH_MS.unsigned_abs()
+    {
+        return false;
+    }
+    *searched_ms = Some(now_ms);
+    true
 }

@@ -82,6 +82,9 @@ pub struct State {
     pub(super) next_producer_id: u64,
     /// Remembered (publisher, partition) pairs.
     pub(super) producer_pairs: usize,
+    /// When full tables were last searched for those that make room, Unix milliseconds.
+    pub(super) pairs_searched_ms: Option<i64>,
+    pub(super) names_searched_ms: Option<i64>,
     pub(super) next_topic_id: u32,
     /// Offsets read at recovery, until the views take them.
     pub(super) recovered_offsets: Offsets,
@@ -107,6 +110,8 @@ impl State {
             named: HashMap::new(),
             next_producer_id: 1,
             producer_pairs: 0,
+            pairs_searched_ms: None,
+            names_searched_ms: None,
             next_topic_id: 1,
             recovered_offsets: Offsets::default(),
             offsets_count: 0,

@@ -99,6 +99,24 @@ fn names_beyond_the_limit_wait_for_silent_ones() {
 }
 
 #[test]
+fn refusals_do_not_search_the_whole_table_each() {
+    let mut state = State::new(LIMITS);
+    let mut init = |name: &str, now_ms| state.init_producer(Some(name.to_owned()), now_ms);
+    for name in ["a", "b", "c", "d"] {
+        init(name, 0).expect("within the limit");
+    }
+    let searched_ms = 10 * MINUTE_MS - 500;
+    for now_ms in [searched_ms, 10 * MINUTE_MS + 1, searched_ms + 999] {
+        let refused = init("e", now_ms);
+        assert!(
+            matches!(refused, Err(ProducerError::Limit { .. })),
+            "{now_ms}: {refused:?}"
+        );
+    }
+    init("e", searched_ms + 1_000).expect("searched again, and all were silent");
+}
+
+#[test]
 fn a_name_without_an_epoch_of_its_own_is_never_forgotten() {
     let mut state = State::new(LIMITS);
     let mut value = 7_u64.to_le_bytes().to_vec();

@@ -55,11 +55,16 @@ pub(super) struct Kept<'a> {
 impl Kept<'_> {
     /// Of `damage` what is damaged indeed. Records before a log start are dead, damaged or not, and of records
     /// that were copied forward either place may be whole.
-    pub(super) fn confirm(&self, mut damage: Vec<Damage>) -> Vec<Damage> {
+    pub(super) fn confirm(&self, damage: Vec<Damage>) -> Vec<Damage> {
+        self.all_gaps(damage, true)
+    }
+
+    /// `is_known`: damage, unless all of it is found; else suspicion, and only what is not found.
+    fn all_gaps(&self, mut damage: Vec<Damage>, is_known: bool) -> Vec<Damage> {
         damage.sort_unstable_by_key(|damage| (damage.partition, damage.range.start));
         let mut kept: Vec<Damage> = Vec::new();
         for Damage { partition, range } in damage {
-            self.gaps(partition, range, &mut kept);
+            self.gaps(partition, range, (is_known, &mut kept));
         }
         kept
     }
@@ -71,17 +76,19 @@ impl Kept<'_> {
         let has_holes = is_suspect || self.has_holes();
         for (partition, bounds) in self.bounds {
             // Without a sign of loss, one look at each partition's front.
-            if has_holes || self.place(*partition, bounds).is_none() {
+            if has_holes || self.lacks_front(*partition, bounds) {
                 let (partition, range) = (*partition, bounds.start..bounds.end);
                 all.push(Damage { partition, range });
             }
         }
-        self.confirm(all)
+        self.all_gaps(all, false)
     }
 
-    fn place(&self, partition: PartitionId, bounds: &Bounds) -> Option<Place> {
-        let place = self.index.first_from(partition, bounds.start).ok()??;
-        (place.contains(bounds.start) && self.is_there(&place)).then_some(place)
+    /// An index that does not answer says nothing about the records.
+    fn lacks_front(&self, partition: PartitionId, bounds: &Bounds) -> bool {
+        let found = self.index.first_from(partition, bounds.start);
+        let holds = |place: &Place| place.contains(bounds.start) && self.is_there(place);
+        found.is_ok_and(|place| !place.as_ref().is_some_and(holds))
     }
 
     /// Whether a number is left out or a file is too short. Both can be lawful.
@@ -104,7 +111,7 @@ impl Kept<'_> {
         &self,
         partition: PartitionId,
         range: std::ops::Range<falcon_protocol::Offset>,
-        kept: &mut Vec<Damage>,
+        (is_known, kept): (bool, &mut Vec<Damage>),
     ) {
         let Some(bounds) = self.bounds.get(&partition) else {
             return;
@@ -113,7 +120,14 @@ impl Kept<'_> {
         // A damaged batch may announce more records than its partition ever had.
         let end = range.end.min(bounds.end);
         while at < end {
-            let place = self.index.first_from(partition, at).ok().flatten();
+            // An index that does not answer: reads find out, once it is rebuilt.
+            let Ok(place) = self.index.first_from(partition, at) else {
+                if is_known {
+                    let range = at..end;
+                    kept.push(Damage { partition, range });
+                }
+                return;
+            };
             let found = place.filter(|place| place.contains(at));
             let next = match (found, place) {
                 (Some(found), _) => found.extent.end_offset(),

@@ -22,6 +22,8 @@ const RECORD_TIME_MS: i64 = 1_700_000_000_000;
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) socket: TcpStream,
+    /// Whether it answers heartbeats while it waits, so that it is not ended as idle.
+    pub(super) answers_pings: bool,
 }
 
 impl Peer {
@@ -31,7 +33,10 @@ impl Peer {
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
         socket.set_nodelay(true)?;
-        Ok(Self { socket })
+        Ok(Self {
+            socket,
+            answers_pings: false,
+        })
     }
 
     /// Connects and asks for a handshake; the answer is left to the caller.
@@ -80,6 +85,10 @@ impl Peer {
             if header.kind != Kind::Ping.number() || header.is_response {
                 let body = Bytes::from(body);
                 return Ok(Some(Frame { header, body }));
+            }
+            if self.answers_pings && !header.is_response {
+                let answer = Frame::response(Kind::Ping, header.correlation, Bytes::new());
+                self.socket.write_all(&answer.to_bytes())?;
             }
         }
     }

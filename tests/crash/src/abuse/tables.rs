@@ -1,6 +1,6 @@
 //! Abuse of what is kept for good: names, topics, committed offsets, publishers.
 
-use std::io::{Result, Write};
+use std::io::{Error, Result, Write};
 
 use bytes::{Bytes, BytesMut};
 use falcon_protocol::message::{
@@ -170,7 +170,7 @@ pub(super) fn producers(siege: &mut Siege) -> Result<()> {
     let mut peer = Peer::greeted(siege.address)?;
     let topic = peer.create_topic("published", 1)?;
     let granted = peer.ask(Kind::InitProducer, &InitProducer { name: None })?;
-    let granted: ProducerGranted = decode(&granted.body).map_err(std::io::Error::other)?;
+    let granted: ProducerGranted = decode(&granted.body).map_err(Error::other)?;
     let mut requests = Requests::new(siege)?;
     for _ in 0..2 * max {
         requests.send(Kind::InitProducer, body(&InitProducer { name: None })?)?;
@@ -212,8 +212,10 @@ struct Requests {
 
 impl Requests {
     fn new(siege: &Siege) -> Result<Self> {
+        let mut peer = Peer::greeted(siege.address)?;
+        peer.answers_pings = true;
         Ok(Self {
-            peer: Peer::greeted(siege.address)?,
+            peer,
             waiting: BytesMut::new(),
             count: 0,
             refused: 0,
@@ -236,7 +238,10 @@ impl Requests {
     fn flush(&mut self) -> Result<()> {
         self.peer.socket.write_all(&self.waiting.split())?;
         for _ in 0..core::mem::take(&mut self.count) {
-            if self.peer.refusal()?.is_some() {
+            let answer = self.peer.receive()?;
+            let answer = answer.filter(|frame| frame.header.kind != Kind::Goodbye.number());
+            let answer = answer.ok_or_else(|| Error::other("it was ended"))?;
+            if answer.error().is_some() {
                 self.refused += 1;
             }
         }
