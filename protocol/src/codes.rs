@@ -169,6 +169,9 @@ codes! {
     40 OutcomeUnknown "outcome_unknown" Backoff Unknown
         "the write or sync failed while this request was in it"
         "check the device, restart the broker, then send the same batch again";
+    41 OffsetMismatch "offset_mismatch" Never NotApplied
+        "the partition's next offset is not the one expected"
+        "read what was appended meanwhile, decide anew; the text has the next offset";
     50 OffsetOutOfRange "offset_out_of_range" Never NotApplied
         "the offset is not in the partition"
         "use an offset between the two in the text, or earliest or latest";
@@ -190,6 +193,24 @@ codes! {
     61 UnknownGroup "unknown_group" Never NotApplied
         "the group has no committed offsets"
         "check the name: falcon offsets list";
+    62 UnknownMember "unknown_member" Rejoin NotApplied
+        "the group does not know the member: it was silent for its session, or the broker restarted"
+        "join again with everything that is held";
+    63 InstanceTaken "instance_taken" Never NotApplied
+        "another member joined under this instance name"
+        "stop one of the two, or give each its own instance name";
+    64 StaleOwner "stale_owner" Never NotApplied
+        "the partition was taken from the member that commits"
+        "drop what was read from it; its new owner reads it again";
+    65 GroupActive "group_active" Never NotApplied
+        "the group has members, which own its offsets"
+        "stop its consumers first, or use --force";
+    66 Superseded "superseded" Never NotApplied
+        "a later request of the same member has arrived"
+        "wait for the answer of the last request only";
+    67 InvalidPattern "invalid_pattern" Never NotApplied
+        "the topic pattern is not allowed"
+        "use words with dots between, '*' for one word, '>' as the last for one or more";
 }
 
 impl fmt::Display for ErrorCode {

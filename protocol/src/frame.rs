@@ -61,6 +61,7 @@ kinds! {
     15 DeleteTopic "Deletes a topic with all its records and committed offsets.";
     20 Publish "One record batch for one partition.";
     21 InitProducer "Allocates a producer id, or takes a named one over.";
+    22 Step "Record batches for any partitions and offset commits, all or nothing.";
     30 Fetch "Reads once from one partition.";
     31 Subscribe "Opens a subscription.";
     32 Deliver "Broker to client, one way: record batches of a subscription.";
@@ -72,6 +73,15 @@ kinds! {
     41 FetchOffsets "Reads offsets stored under a group name.";
     42 ListGroups "Group names that have offsets, page by page.";
     43 DeleteOffsets "Forgets offsets stored under a group name.";
+    44 CommitOwned "Stores offsets of partitions that a member holds.";
+    45 ResetOffsets "Stores offsets of a group without being its member.";
+    46 DeleteGroup "Forgets a group.";
+    50 JoinGroup "A member joins a group or comes back.";
+    51 GroupReport "A member's heartbeat; the answer waits for news.";
+    52 LeaveGroup "A member leaves its group.";
+    53 SummarizeGroups "Groups with members or offsets, page by page.";
+    54 DescribeGroup "A group's members, page by page.";
+    55 ListGroupPartitions "How a group's partitions stand, page by page.";
 }
 
 /// The first twelve bytes of a frame.

@@ -54,6 +54,8 @@ pub const TOPIC_PARTITIONS_MAX: u32 = 4096;
 pub const PAGE_ROWS_MAX: u32 = 1000;
 /// Most entries in one offsets request.
 pub const OFFSETS_ENTRIES_MAX: usize = 4096;
+/// Most batches of one atomic step.
+pub const STEP_BATCHES_MAX: usize = 1024;
 /// Longest time a fetch may wait for records, milliseconds.
 pub const FETCH_WAIT_MS_MAX: u32 = 30_000;
 
@@ -69,3 +71,5 @@ pub const INSTANCE_NAME_BYTES_MAX: usize = 200;
 pub const SESSION_MS_MIN: u64 = 1000;
 /// Longest session of a member, milliseconds.
 pub const SESSION_MS_MAX: u64 = 600_000;
+/// Most partitions granted in one answer to a member; the others come with the next.
+pub const NEWS_GRANTS_MAX: usize = 4096;

@@ -9,7 +9,9 @@
 mod control;
 mod data;
 mod error;
+mod group;
 mod hello;
+mod step;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +28,14 @@ pub use data::{
     Window,
 };
 pub use error::ErrorBody;
+pub use group::{
+    Activity, AssignorKind, CommitOwned, DeleteGroup, DescribeGroup, GroupDescription, GroupGrant,
+    GroupHold, GroupMember, GroupNews, GroupPartition, GroupPartitionPage, GroupProgress,
+    GroupReport, GroupSummary, GroupSummaryPage, JoinGroup, LeaveGroup, ListGroupPartitions,
+    OwnedCommit, ResetOffsets, Standing, SummarizeGroups,
+};
 pub use hello::{HelloRequest, HelloResponse};
+pub use step::{STEP_HEADER_BYTES, Step, StepBatch, decode_step_acks, encode_step_acks};
 
 use bytes::Bytes;
 use serde::Serialize;

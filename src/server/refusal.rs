@@ -103,6 +103,13 @@ fn rejection_of(code: ErrorCode) -> Option<Rejection> {
         | ErrorCode::SubscriptionExists
         | ErrorCode::InvalidName
         | ErrorCode::UnknownGroup
+        | ErrorCode::OffsetMismatch
+        | ErrorCode::UnknownMember
+        | ErrorCode::InstanceTaken
+        | ErrorCode::StaleOwner
+        | ErrorCode::GroupActive
+        | ErrorCode::Superseded
+        | ErrorCode::InvalidPattern
         | ErrorCode::Other(_) => return None,
     })
 }

@@ -49,6 +49,16 @@ impl Connection {
             Kind::ListOffsets => self.list_offsets(correlation, &body).await,
             Kind::Subscribe => self.subscribe(correlation, &body).await,
             Kind::Unsubscribe => self.unsubscribe(correlation, &body).await,
+            Kind::Step
+            | Kind::CommitOwned
+            | Kind::ResetOffsets
+            | Kind::DeleteGroup
+            | Kind::JoinGroup
+            | Kind::GroupReport
+            | Kind::LeaveGroup
+            | Kind::SummarizeGroups
+            | Kind::DescribeGroup
+            | Kind::ListGroupPartitions => Err(Refusal::of(ErrorCode::UnknownRequest)),
             Kind::Hello
             | Kind::Goodbye
             | Kind::Publish
@@ -143,7 +153,9 @@ const fn is_answered_at_once(kind: Kind) -> bool {
         | Kind::DescribeTopic
         | Kind::ListTopics
         | Kind::FetchOffsets
-        | Kind::ListGroups => true,
+        | Kind::ListGroups
+        | Kind::SummarizeGroups
+        | Kind::DescribeGroup => true,
         Kind::Credit
         | Kind::CreateTopic
         | Kind::AlterTopic
@@ -155,6 +167,14 @@ const fn is_answered_at_once(kind: Kind) -> bool {
         | Kind::ListOffsets
         | Kind::Subscribe
         | Kind::Unsubscribe
+        | Kind::Step
+        | Kind::CommitOwned
+        | Kind::ResetOffsets
+        | Kind::DeleteGroup
+        | Kind::JoinGroup
+        | Kind::GroupReport
+        | Kind::LeaveGroup
+        | Kind::ListGroupPartitions
         | Kind::Hello
         | Kind::Goodbye
         | Kind::Publish

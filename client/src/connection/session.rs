@@ -239,7 +239,17 @@ impl Session {
             | Kind::CommitOffsets
             | Kind::FetchOffsets
             | Kind::ListGroups
-            | Kind::DeleteOffsets => {
+            | Kind::DeleteOffsets
+            | Kind::Step
+            | Kind::CommitOwned
+            | Kind::ResetOffsets
+            | Kind::DeleteGroup
+            | Kind::JoinGroup
+            | Kind::GroupReport
+            | Kind::LeaveGroup
+            | Kind::SummarizeGroups
+            | Kind::DescribeGroup
+            | Kind::ListGroupPartitions => {
                 return Err(LostReason::Protocol(
                     "it sent a request that only clients send",
                 ));

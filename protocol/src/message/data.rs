@@ -69,6 +69,9 @@ pub struct PublishAck {
 }
 
 impl PublishAck {
+    /// Its length.
+    pub const BYTES: usize = 24;
+
     /// Appends the 24 bytes.
     pub fn encode(&self, to: &mut impl BufMut) {
         to.put_u64_le(self.base_offset.0);

@@ -279,6 +279,16 @@ pub(super) fn reader(kind: Kind, is_response: bool) -> Option<&'static dyn Decod
         Kind::FetchOffsets => (Some(&FETCH_OFFSETS), Some(&COMMITTED_OFFSETS)),
         Kind::ListGroups => (Some(&LIST_GROUPS), Some(&GROUP_PAGE)),
         Kind::DeleteOffsets => (Some(&DELETE_OFFSETS), Some(&EMPTY)),
+        Kind::Step
+        | Kind::CommitOwned
+        | Kind::ResetOffsets
+        | Kind::DeleteGroup
+        | Kind::JoinGroup
+        | Kind::GroupReport
+        | Kind::LeaveGroup
+        | Kind::SummarizeGroups
+        | Kind::DescribeGroup
+        | Kind::ListGroupPartitions => (None, None),
     };
     if is_response { response } else { request }
 }
