@@ -25,9 +25,21 @@ use crate::peer::batch;
 
 /// Partition, log end, SHA-256 of the log as `docs/STORAGE.md` defines it.
 const LOGS: [(&str, u64, &str); 3] = [
-    ("done/0", 4, "DONE"),
-    ("orders/0", 5, "ORDERS0"),
-    ("orders/1", 2, "ORDERS1"),
+    (
+        "done/0",
+        4,
+        "0fa80adba9cbadfef3a0fe6e5a566994aae36bc8330b3069778867d9d1dac3e0",
+    ),
+    (
+        "orders/0",
+        5,
+        "134e655fa8918141a9b0b2fc7f698584e8c4e0e822ee19e6479913fe602986cd",
+    ),
+    (
+        "orders/1",
+        2,
+        "d56b2802f65abecc3d1ec0f041de5f9a77a72b06005fe65f5de09fc59003459b",
+    ),
 ];
 
 struct Maker {
