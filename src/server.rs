@@ -21,6 +21,7 @@ mod requests;
 mod step;
 mod subscribe;
 mod topics;
+mod warnings;
 mod write;
 
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub use checks::Checks;
 pub(crate) use connection::semaphore;
 pub use listener::Listener;
 pub use receiving::Receiving;
+pub use warnings::Warnings;
 
 /// What all connections share.
 pub struct Shared {
@@ -61,6 +63,8 @@ pub struct Shared {
     pub receiving: Receiving,
     /// Places for checking compressed batches.
     pub checks: Checks,
+    /// What was logged of peers lately.
+    pub warnings: Warnings,
     /// What happened so far.
     pub metrics: Arc<Metrics>,
 }

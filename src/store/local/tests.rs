@@ -5,6 +5,7 @@ mod faults;
 mod flip;
 mod forward;
 mod fuzz;
+mod index;
 mod inspected;
 mod model;
 mod points;
