@@ -20,6 +20,7 @@ pub mod kill;
 mod load;
 mod own_tests;
 mod payload;
+mod payments;
 #[cfg(target_os = "linux")]
 pub mod power;
 mod process;

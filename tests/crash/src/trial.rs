@@ -17,6 +17,7 @@ use crate::full;
 use crate::fuzz;
 use crate::history::now_ns;
 use crate::own_tests;
+use crate::payments;
 use crate::power::eio;
 use crate::read_only;
 use crate::retried;
@@ -93,6 +94,10 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "misdirected",
         run: own_tests::misdirected,
+    },
+    Kind {
+        name: "payments",
+        run: payments::payments,
     },
     Kind {
         name: "eio-on-sync",
