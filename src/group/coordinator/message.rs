@@ -50,6 +50,15 @@ pub struct Wish {
     pub session_ms: u64,
 }
 
+/// What became of a fence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FenceOutcome {
+    /// It is durable; with the committed offset that goes with it.
+    Durable(Hold, Option<Offset>),
+    /// The writer refused it; with the fence that is in force.
+    Refused(Hold, OwnerEpoch),
+}
+
 /// What happened.
 #[derive(Debug, Clone)]
 pub enum Input {
