@@ -251,6 +251,11 @@ impl From<OffsetsError> for Refusal {
             OffsetsError::NoteTooLong(_) | OffsetsError::NamedTwice(_) => {
                 Self::new(ErrorCode::MalformedRequest, text)
             }
+            OffsetsError::StaleOwner {
+                partition, current, ..
+            } => Self::new(ErrorCode::StaleOwner, text)
+                .partition(partition.partition)
+                .range(current.0, 0),
             OffsetsError::UnknownGroup(_) => Self::new(ErrorCode::UnknownGroup, text),
             OffsetsError::Limit { limit, .. } => {
                 Self::new(ErrorCode::LimitReached, text).range(limit, 0)
