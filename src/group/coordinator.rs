@@ -23,7 +23,9 @@ use falcon_protocol::{MemberId, OwnerEpoch, PartitionId};
 
 pub use describe::{Figures, MemberView};
 pub use event::{Event, Happened};
-pub use message::{FenceOutcome, Grant, Hold, Input, JoinError, News, Output, Reply, Report, Ticket, Wish};
+pub use message::{
+    FenceOutcome, Grant, Hold, Input, JoinError, News, Output, Reply, Report, Ticket, Wish,
+};
 pub use moving::Standing;
 
 use crate::catalog::Catalog;
@@ -162,6 +164,8 @@ impl Coordinator {
             Input::FenceRefused(name, hold, fence) => self.turn(now, &name, |group, turn| {
                 group.fence_refused(hold, fence, turn);
             }),
+            Input::Raised(name, raised) => self.turn(now, &name, |group, _| group.raised(raised)),
+            Input::Deleted(name) => self.turn(now, &name, |group, _| group.deleted()),
             Input::Tick => self.tick(now),
         }
     }

@@ -26,6 +26,7 @@ use crate::clock;
 use crate::group::coordinator::{Coordinator, Figures, Times};
 use crate::metrics::Metrics;
 use crate::writer::{Views, WriterHandle};
+pub(super) use ask::ChangeError;
 use ask::{Ask, Asked};
 use fencing::Fencing;
 use roster::Roster;

@@ -1,6 +1,7 @@
 //! One group: its members, the target, and what has to move.
 
 mod people;
+mod raised;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -10,7 +10,7 @@ use crate::group::assign::Assignor;
 use crate::group::pattern::Pattern;
 
 /// Names the call an answer belongs to; chosen by who calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
 /// A partition under the epoch of one grant.
@@ -74,6 +74,10 @@ pub enum Input {
     Fenced(String, Hold, Option<Offset>),
     /// The writer refused a fence; with the fence that is in force.
     FenceRefused(String, Hold, OwnerEpoch),
+    /// Fences were raised by who is no member; these are in force.
+    Raised(String, Vec<Hold>),
+    /// Nothing is stored of a group any more, no fences either.
+    Deleted(String),
     /// Time has passed.
     Tick,
 }

@@ -22,7 +22,7 @@ pub(super) type Waiting = oneshot::Sender<Result<(), ChangeError>>;
 
 /// A command, and who waits for it.
 #[derive(Debug)]
-enum Job {
+pub(super) enum Job {
     Fence(String, Vec<(PartitionId, OwnerEpoch)>),
     Change(Change, Waiting),
 }

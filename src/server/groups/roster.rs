@@ -37,13 +37,19 @@ impl Roster {
     }
 
     /// A member that owns a partition said how far it is.
-    pub(super) fn note(&mut self, group: &str, member: MemberId, at: u64, said: GroupProgress) {
+    pub(super) fn note(
+        &mut self,
+        group: &str,
+        member: MemberId,
+        (progress, at): (GroupProgress, u64),
+    ) {
+        let partition = progress.partition;
         let noted = Noted {
             member,
-            progress: said,
+            progress,
             at,
         };
-        self.group(group).progress.insert(said.partition, noted);
+        self.group(group).progress.insert(partition, noted);
     }
 
     fn group(&mut self, name: &str) -> &mut Group {

@@ -31,12 +31,14 @@ impl Group {
         after: Option<MemberId>,
     ) -> impl Iterator<Item = MemberView<'_>> {
         let from = after.map_or(Unbounded, Excluded);
-        self.members.range((from, Unbounded)).map(|(id, member)| MemberView {
-            member: *id,
-            wish: &member.wish,
-            heard: member.heard(),
-            partitions: member.owned.len(),
-        })
+        self.members
+            .range((from, Unbounded))
+            .map(|(id, member)| MemberView {
+                member: *id,
+                wish: &member.wish,
+                heard: member.heard(),
+                partitions: member.owned.len(),
+            })
     }
 
     pub(in crate::group::coordinator) fn figures(&self) -> Figures {
