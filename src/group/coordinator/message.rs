@@ -141,6 +141,12 @@ pub enum JoinError {
         /// The limit.
         max: usize,
     },
+    /// Too many members of all groups.
+    #[error("the broker has {max} members of groups, the most allowed")]
+    NoRoom {
+        /// The limit.
+        max: usize,
+    },
     /// Too many members.
     #[error("the group has {max} members, the most allowed")]
     TooManyMembers {
