@@ -80,6 +80,7 @@ mod backoff;
 mod client;
 mod clock;
 mod connection;
+mod consumer;
 mod core;
 pub mod error;
 mod groups;
@@ -93,6 +94,9 @@ mod typed;
 
 pub use admin::{TopicChange, TopicOptions};
 pub use client::{Client, ClientBuilder, ShutdownReport};
+/// For the broker's tests.
+#[doc(hidden)]
+pub use consumer::member;
 pub use error::{
     ConnectReason, Error, LostReason, PublishError, Refusal, SubscribeError, TrySendError,
 };
