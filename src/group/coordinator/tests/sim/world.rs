@@ -1,4 +1,8 @@
 //! Time, the network, the broker's process, and the faults.
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "what does not concern the network is the application's"
+)]
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -51,12 +55,13 @@ pub(super) struct Call {
     holds: Vec<GroupHold>,
 }
 
+/// Percent of messages, and of fences.
 #[derive(Debug, Default)]
 struct Faults {
-    lost_percent: u32,
-    doubled_percent: u32,
-    late_percent: u32,
-    refused_percent: u32,
+    lost: u32,
+    doubled: u32,
+    late: u32,
+    refused: u32,
 }
 
 pub(super) struct World {
@@ -114,10 +119,10 @@ impl World {
             events_made: 0,
             trace: 0,
             faults: Faults {
-                lost_percent: random.u32(0..4) * 3,
-                doubled_percent: random.u32(0..4) * 3,
-                late_percent: random.u32(0..4) * 3,
-                refused_percent: random.u32(0..3) * 3,
+                lost: random.u32(0..4) * 3,
+                doubled: random.u32(0..4) * 3,
+                late: random.u32(0..4) * 3,
+                refused: random.u32(0..3) * 3,
             },
             fence_ms: random.u64(1..150),
             is_uniform: random.bool(),
@@ -229,16 +234,16 @@ impl World {
             return;
         }
         let mut at = self.now + self.random.u64(0..WAY_MS);
-        if self.random.u32(0..100) < self.faults.late_percent {
+        if self.random.u32(0..100) < self.faults.late {
             at = self.now + self.random.u64(0..LATE_MS);
             self.disturb(peer, at);
         }
-        if self.random.u32(0..100) < self.faults.doubled_percent {
+        if self.random.u32(0..100) < self.faults.doubled {
             let again = self.now + self.random.u64(0..LATE_MS);
             self.disturb(peer, again);
             self.at(again, event.clone());
         }
-        if self.random.u32(0..100) < self.faults.lost_percent {
+        if self.random.u32(0..100) < self.faults.lost {
             self.disturb(peer, self.now);
             if let Event::Request(_, sent) = &event
                 && self.random.bool()
@@ -342,7 +347,7 @@ impl World {
     fn decide(&mut self, job: Job) {
         let mut outcomes = Vec::new();
         if let Job::Fence(holds) = &job
-            && self.random.u32(0..100) < self.faults.refused_percent
+            && self.random.u32(0..100) < self.faults.refused
         {
             self.broker_disturbed = self.now;
             let current = |hold: &Hold| self.writer.fence(hold.partition);
@@ -504,12 +509,11 @@ impl World {
             &["orders.eu.>", "pay.*"],
             &[">"],
         ];
-        let (which, is_range) = match self.is_uniform {
-            true => (0, self.session_ms == 3000),
-            false => (
-                self.random.usize(0..patterns.len()),
-                self.random.u8(0..3) == 0,
-            ),
+        let (which, is_range) = if self.is_uniform {
+            (0, self.session_ms == 3000)
+        } else {
+            let which = self.random.usize(0..patterns.len());
+            (which, self.random.u8(0..3) == 0)
         };
         let assignors = [AssignorKind::Sticky, AssignorKind::Range];
         Wants {
