@@ -80,8 +80,10 @@ mod backoff;
 mod client;
 mod clock;
 mod connection;
+mod consumer;
 mod core;
 pub mod error;
+mod groups;
 mod offsets;
 mod publisher;
 mod start;
@@ -92,6 +94,9 @@ mod typed;
 
 pub use admin::{TopicChange, TopicOptions};
 pub use client::{Client, ClientBuilder, ShutdownReport};
+/// For the broker's tests.
+#[doc(hidden)]
+pub use consumer::member;
 pub use error::{
     ConnectReason, Error, LostReason, PublishError, Refusal, SubscribeError, TrySendError,
 };
@@ -107,10 +112,13 @@ pub use typed::{
 
 pub use falcon_protocol::Codec as Compression;
 pub use falcon_protocol::message::{
-    CommittedOffset, ConfigEntry, ListedOffset, PartitionDescription, TopicDescription,
-    TopicSummary,
+    Activity, AssignorKind, CommittedOffset, ConfigEntry, GroupDescription, GroupMember,
+    GroupPartition, GroupProgress, GroupSummary, ListedOffset, PartitionDescription, Standing,
+    TopicDescription, TopicSummary,
 };
-pub use falcon_protocol::{ErrorCode, Header, Offset, Partition, Record, TopicId};
+pub use falcon_protocol::{
+    ErrorCode, Header, MemberId, Offset, OwnerEpoch, Partition, PartitionId, Record, TopicId,
+};
 
 /// The program in the README compiles.
 #[cfg(doctest)]

@@ -16,6 +16,7 @@ mod flights;
 mod folder;
 mod format_2;
 mod formats;
+mod groups;
 mod hoarding;
 mod hostile;
 mod memory;
