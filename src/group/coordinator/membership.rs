@@ -1,5 +1,7 @@
 //! One group: its members, the target, and what has to move.
 
+mod raised;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use falcon_protocol::limits::GROUP_MEMBERS_MAX;

@@ -65,6 +65,10 @@ pub enum Input {
     Fenced(String, Hold, Option<Offset>),
     /// The writer refused a fence; with the fence that is in force.
     FenceRefused(String, Hold, OwnerEpoch),
+    /// Offsets were reset by force, which raised these fences: owners under older epochs have lost them.
+    Raised(String, Vec<Hold>),
+    /// The group's offsets and fences are deleted. ORDER: told after every fence the writer granted before.
+    Deleted(String),
     /// Time has passed.
     Tick,
 }

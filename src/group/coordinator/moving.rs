@@ -4,6 +4,7 @@
 //! Free -> Fencing -> Owned -> (told to give up) -> Free
 //! ```
 
+use falcon_protocol::limits::NEWS_GRANTS_MAX;
 use falcon_protocol::{MemberId, Offset, OwnerEpoch, PartitionId};
 
 use super::Turn;
@@ -213,10 +214,11 @@ impl Owned {
         is_over
     }
 
+    /// What does not fit is told in the next answer, which comes at once: it is still unknown to the member then.
     pub(super) fn tell(&mut self, partition: PartitionId, news: &mut News) {
         let epoch = self.epoch;
         let hold = Hold { partition, epoch };
-        if self.grant == Told::No {
+        if self.grant == Told::No && news.granted.len() < NEWS_GRANTS_MAX {
             self.grant = Told::At(news.sequence);
             let committed = self.committed;
             news.granted.push(Grant { hold, committed });
