@@ -1,9 +1,10 @@
 //! What the writer can be asked to do.
 
-use falcon_protocol::message::{ConfigEntry, ProducerGranted};
-use falcon_protocol::{Batch, Offset, PartitionId, TopicId};
+use falcon_protocol::message::{CommitOwned, ConfigEntry, ProducerGranted};
+use falcon_protocol::{Batch, Offset, OwnerEpoch, PartitionId, TopicId};
 
 use super::error::{OffsetsError, ProducerError, PublishError, TopicError};
+use super::fences::Fenced;
 use crate::store::Purpose;
 
 /// Called once, on the writer's thread, with the outcome. Must not block.
@@ -80,8 +81,23 @@ pub enum Command {
     DeleteTopic(String, Answer<(), TopicError>),
     /// Allocate a producer id, or take over a named one.
     InitProducer(Option<String>, Answer<ProducerGranted, ProducerError>),
-    /// Store offsets.
+    /// Store offsets, whoever owns the partitions.
     CommitOffsets(CommitOffsets, Answer<(), OffsetsError>),
+    /// Store offsets from the owners of their partitions.
+    CommitOwned(CommitOwned, Answer<(), OffsetsError>),
+    /// Store offsets and fence who owns the partitions; answers the fences that were raised.
+    ResetOffsets(
+        CommitOffsets,
+        Answer<Vec<(PartitionId, OwnerEpoch)>, OffsetsError>,
+    ),
+    /// Put epochs of a group's partitions in force; answers each, once durable.
+    Fence(
+        String,
+        Vec<(PartitionId, OwnerEpoch)>,
+        Answer<Vec<Fenced>, OffsetsError>,
+    ),
+    /// Forget a group: offsets and fences.
+    DeleteGroup(String, Answer<(), OffsetsError>),
     /// Forget a group's offsets: group, topic.
     DeleteOffsets(String, Option<String>, Answer<(), OffsetsError>),
     /// Let go of old records.
@@ -92,17 +108,24 @@ pub enum Command {
     ExpireProducers(i64),
 }
 
+/// What a row takes besides names and notes.
+const ROW_BYTES: usize = 64;
+
 impl Command {
     /// How far a full device lets it get.
     pub(super) const fn purpose(&self) -> Purpose {
         match self {
             Self::Publish(_) => Purpose::Batches,
-            Self::CreateTopic(..) | Self::InitProducer(..) | Self::CommitOffsets(..) => {
-                Purpose::Rows
-            }
+            Self::CreateTopic(..)
+            | Self::InitProducer(..)
+            | Self::CommitOffsets(..)
+            | Self::CommitOwned(..)
+            | Self::ResetOffsets(..)
+            | Self::Fence(..) => Purpose::Rows,
             Self::AlterTopic(..)
             | Self::DeleteTopic(..)
             | Self::DeleteOffsets(..)
+            | Self::DeleteGroup(..)
             | Self::Trim(_)
             | Self::Tidy(_)
             | Self::ExpireProducers(_) => Purpose::Freeing,
@@ -111,7 +134,6 @@ impl Command {
 
     /// About how many bytes of rows it adds to its commit group.
     pub(super) fn row_bytes(&self) -> usize {
-        const ROW_BYTES: usize = 64;
         match self {
             Self::Publish(_) | Self::ExpireProducers(_) | Self::Tidy(_) => 0,
             Self::CreateTopic(name, ..) | Self::DeleteTopic(name, _) => name.len() + ROW_BYTES,
@@ -121,9 +143,21 @@ impl Command {
                 let notes: usize = commit.offsets.iter().map(|(.., note)| note.len()).sum();
                 notes + commit.offsets.len() * (commit.group.len() + ROW_BYTES)
             }
+            Self::CommitOwned(commit, _) => owned_bytes(commit),
+            // A fence's row each besides.
+            Self::ResetOffsets(commit, _) => {
+                let notes: usize = commit.offsets.iter().map(|(.., note)| note.len()).sum();
+                notes + commit.offsets.len() * 2 * (commit.group.len() + ROW_BYTES)
+            }
+            Self::Fence(group, wanted, _) => wanted.len() * (group.len() + ROW_BYTES),
             // As many rows as the group has offsets: close the commit group behind it.
-            Self::DeleteOffsets(..) => usize::MAX / 2,
+            Self::DeleteOffsets(..) | Self::DeleteGroup(..) => usize::MAX / 2,
             Self::Trim(trims) => trims.len() * ROW_BYTES,
         }
     }
+}
+
+fn owned_bytes(commit: &CommitOwned) -> usize {
+    let notes: usize = commit.offsets.iter().map(|owned| owned.note.len()).sum();
+    notes + commit.offsets.len() * (commit.group.len() + ROW_BYTES)
 }

@@ -2,7 +2,7 @@
 
 use falcon_protocol::ids::NameError;
 use falcon_protocol::limits::{OFFSET_NOTE_BYTES_MAX, TOPIC_PARTITIONS_MAX};
-use falcon_protocol::{Offset, Partition, PartitionId, TopicId};
+use falcon_protocol::{Offset, OwnerEpoch, Partition, PartitionId, TopicId};
 use thiserror::Error;
 
 use crate::partition::AdmitError;
@@ -137,6 +137,18 @@ pub enum OffsetsError {
         /// Next offset to be assigned.
         high: Offset,
     },
+    /// The partition was granted to somebody else since, or its group was deleted or reset.
+    #[error(
+        "partition {partition} was granted anew: its epoch is {current}, the commit has {given}"
+    )]
+    StaleOwner {
+        /// The partition.
+        partition: PartitionId,
+        /// Its fence; 0: it has none.
+        current: OwnerEpoch,
+        /// As given.
+        given: OwnerEpoch,
+    },
     /// A partition is named twice.
     #[error("partition {0} is named twice")]
     NamedTwice(PartitionId),
@@ -144,7 +156,7 @@ pub enum OffsetsError {
     #[error("the note has {0} bytes, at most {OFFSET_NOTE_BYTES_MAX} are allowed")]
     NoteTooLong(usize),
     /// The group has no offsets.
-    #[error("group {0:?} has no committed offsets")]
+    #[error("nothing is stored of group {0:?}")]
     UnknownGroup(String),
     /// A configured limit is reached.
     #[error("the broker allows {limit} in {what}")]

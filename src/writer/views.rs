@@ -127,6 +127,8 @@ pub struct Views {
     partitions: RwLock<HashMap<PartitionId, Arc<PartitionView>>>,
     offsets: RwLock<Offsets>,
     write_state: AtomicU8,
+    /// The topics changed; for the coordinator alone.
+    catalog_changed: Notify,
 }
 
 impl Views {
@@ -140,6 +142,7 @@ impl Views {
             partitions: RwLock::default(),
             offsets: RwLock::new(offsets),
             write_state: AtomicU8::new(WriteState::Accepting as u8),
+            catalog_changed: Notify::new(),
         };
         views.publish_catalog(catalog, states);
         views
@@ -213,6 +216,14 @@ impl Views {
                 .or_insert_with(|| Arc::new(PartitionView::new(id, state)));
         }
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = catalog;
+        self.catalog_changed.notify_one();
+    }
+
+    /// Waits until the topics have changed since the last call. For one caller.
+    ///
+    /// CANCEL SAFETY: a change not waited for is not lost.
+    pub async fn catalog_changed(&self) {
+        self.catalog_changed.notified().await;
     }
 
     /// Whether a topic of this number exists.
