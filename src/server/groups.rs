@@ -80,6 +80,8 @@ impl Groups {
             metrics: needs.metrics,
             fencing,
             until: clock::monotonic_ms(),
+            members: 0,
+            warned: None,
         };
         let writer = needs.writer;
         let driven = async move {

@@ -293,7 +293,9 @@ impl From<JoinError> for Refusal {
     fn from(error: JoinError) -> Self {
         let text = error.to_string();
         match error {
-            JoinError::TooManyGroups { max } | JoinError::TooManyMembers { max } => {
+            JoinError::TooManyGroups { max }
+            | JoinError::NoRoom { max }
+            | JoinError::TooManyMembers { max } => {
                 Self::new(ErrorCode::LimitReached, text).range(max as u64, 0)
             }
             JoinError::InstanceName { .. } => Self::new(ErrorCode::InvalidName, text),

@@ -181,13 +181,32 @@ fn a_member_that_waits_is_told_when_the_broker_stops() {
     rounds("it has it", &mut [&mut member], |m| counts(m) == [1]);
     member.send_report();
     eventually("the request has arrived", || {
-        let series = "falcon_frames_received_total{kind=\"group_report\"}";
+        let series = "falcon_frames_received_total{kind=\"GroupReport\"}";
         scrape(&broker).get(series) + 0.5 > f64::from(member.reports)
     });
     broker.signal(Signal::TERM);
     assert_eq!(member.receive().unwrap_err(), ErrorCode::Draining);
     drop(member);
     assert_eq!(broker.wait().code, Some(0));
+}
+
+#[test]
+fn a_connection_whose_heartbeat_waits_is_not_idle_while_it_answers_pings() {
+    let broker = Broker::start_set(&[
+        ("FALCON_TIMEOUTS_HEARTBEAT_MS", "100ms"),
+        ("FALCON_TIMEOUTS_IDLE_MS", "500ms"),
+    ]);
+    let mut member = Member::start(&broker, "g", 1);
+    member.session_ms = SESSION_LONG_MS;
+    assert_eq!(member.rejoin(), Ok(()));
+    member.send_report();
+    // Three times as long as it may be idle.
+    for _ in 0..15 {
+        member.peer.answer_ping();
+    }
+    member.peer.create_topic("orders", 1, Vec::new());
+    assert_eq!(member.receive(), Ok(()));
+    assert_eq!(member.holds.len(), 1, "the heartbeat was answered");
 }
 
 /// So long that nothing in a test waits for its third.

@@ -316,15 +316,14 @@ impl Group {
             return;
         };
         moving.fence = moving.fence.max(hold.epoch);
-        self.is_dirty = true;
         if !matches!(moving.state, State::Fencing { epoch, .. } if epoch == hold.epoch) {
             return;
         }
-        moving.state = State::GIVEN_UP;
-        let Some(id) = self.target.get(&hold.partition) else {
-            return;
-        };
-        let Some(member) = self.members.get_mut(id).filter(|m| m.silent_at > now) else {
+        let id = self.target.get(&hold.partition);
+        let member = id.and_then(|id| Some((id, self.members.get_mut(id)?)));
+        let Some((id, member)) = member.filter(|(_, member)| member.silent_at > now) else {
+            moving.state = State::GIVEN_UP;
+            self.is_dirty = true;
             return;
         };
         moving.state = State::Owned(Owned {

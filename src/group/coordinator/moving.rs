@@ -135,7 +135,8 @@ impl Moving {
         let is_missed = |told: Told| matches!(told, Told::At(sequence) if seen < sequence);
         if held == Some(owned.epoch) {
             owned.grant = Told::Known;
-        } else if owned.grant == Told::No || is_missed(owned.grant) {
+        } else if owned.revoke.is_none() && (owned.grant == Told::No || is_missed(owned.grant)) {
+            // What was missed and is to be given up again was never held: it is not told at all.
             owned.grant = Told::No;
         } else {
             self.state = State::GIVEN_UP;

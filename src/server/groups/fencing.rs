@@ -30,7 +30,8 @@ pub(super) enum Job {
 /// What became of one.
 #[derive(Debug)]
 pub(super) enum Done {
-    Fences(String, Vec<FenceOutcome>),
+    /// Fences of a group; with the reason when all were refused.
+    Fences(String, Vec<FenceOutcome>, Option<OffsetsError>),
     /// A group's offsets were set; with the fences that were raised.
     Reset(
         String,
@@ -114,7 +115,13 @@ fn command(job: Job, done: mpsc::Sender<Done>) -> Command {
         Job::Fence(group, wanted) => {
             let asked = wanted.clone();
             let name = group.clone();
-            let answer = move |result| tell(Done::Fences(name, outcomes(asked, result)));
+            let answer = move |result: Result<Vec<Fenced>, OffsetsError>| {
+                let (fences, refused) = match result {
+                    Ok(fences) => (Some(fences), None),
+                    Err(error) => (None, Some(error)),
+                };
+                tell(Done::Fences(name, outcomes(asked, fences), refused));
+            };
             Command::Fence(group, wanted, Box::new(answer))
         }
         Job::Change(Change::Reset(commit), waiting) => {
@@ -133,11 +140,11 @@ fn command(job: Job, done: mpsc::Sender<Done>) -> Command {
 /// An answer for each that was asked for; when the writer refused all, nothing is known of the fences.
 fn outcomes(
     asked: Vec<(PartitionId, OwnerEpoch)>,
-    result: Result<Vec<Fenced>, OffsetsError>,
+    fences: Option<Vec<Fenced>>,
 ) -> Vec<FenceOutcome> {
     let hold = |(partition, epoch)| Hold { partition, epoch };
     let asked = asked.into_iter().map(hold);
-    let Ok(fences) = result else {
+    let Some(fences) = fences else {
         let refused = |hold| FenceOutcome::Refused(hold, OwnerEpoch::default());
         return asked.map(refused).collect();
     };

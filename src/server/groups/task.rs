@@ -7,6 +7,7 @@ use std::time::Duration;
 use falcon_protocol::{MemberId, OwnerEpoch, PartitionId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
+use tracing::warn;
 
 use super::Active;
 use super::ask::{Ask, Asked, ChangeError, Said, Spoken};
@@ -14,10 +15,14 @@ use super::fencing::{Done, Fencing, Waiting};
 use super::roster::Roster;
 use super::told;
 use crate::clock;
-use crate::group::coordinator::{Coordinator, Hold, Input, Output, Reply, Ticket};
+use crate::group::coordinator::{Coordinator, Hold, Input, JoinError, Output, Reply, Ticket};
 use crate::metrics::Metrics;
-use crate::writer::Views;
+use crate::writer::{OffsetsError, Views};
 
+/// LIMIT: members of all groups together.
+const MEMBERS_MAX: usize = 20_000;
+/// How often the log says that fences are refused.
+const WARN_EVERY_MS: u64 = 60_000;
 /// While nothing waits, time is looked at this often.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -35,6 +40,10 @@ pub(super) struct Task {
     pub(super) fencing: Fencing,
     /// Everything that came before this time was looked at, monotonic milliseconds.
     pub(super) until: u64,
+    /// Members of all groups.
+    pub(super) members: usize,
+    /// When the log last said that fences are refused.
+    pub(super) warned: Option<u64>,
 }
 
 /// What comes next.
@@ -128,6 +137,10 @@ impl Task {
         match said {
             Said::Join(report, wish, spoken) => {
                 let (group, member) = (report.group.clone(), report.member);
+                if self.members >= MEMBERS_MAX && !self.coordinator.is_member(&group, member) {
+                    let max = MEMBERS_MAX;
+                    return self.give(ticket, Reply::Refused(JoinError::NoRoom { max }));
+                }
                 self.meet(&group, member, &spoken);
                 self.feed(Some(&group), Input::Join(ticket, report, wish));
                 self.listen(&group, member, spoken);
@@ -165,7 +178,10 @@ impl Task {
     fn done(&mut self, done: Done) {
         self.fencing.came_back();
         match done {
-            Done::Fences(group, outcomes) => {
+            Done::Fences(group, outcomes, refused) => {
+                if let Some(error) = refused {
+                    self.warn(&group, &error);
+                }
                 let out = self.coordinator.handle_fences(self.until, &group, outcomes);
                 self.put_out(Some(&group), out);
             }
@@ -178,6 +194,15 @@ impl Task {
                     result.map(|()| self.feed(Some(&group), Input::Deleted(group.clone())));
                 answer(waiting, result);
             }
+        }
+    }
+
+    /// They are tried again twice a second, so it is not said each time.
+    fn warn(&mut self, group: &str, error: &OffsetsError) {
+        let since = self.warned.map(|warned| self.until.saturating_sub(warned));
+        if since.is_none_or(|since| since >= WARN_EVERY_MS) {
+            self.warned = Some(self.until);
+            warn!(group, %error, "partitions wait for an owner: their fences are refused");
         }
     }
 
@@ -211,19 +236,22 @@ impl Task {
         told::tell(&events, &mut self.roster, &self.metrics.groups);
         for output in out {
             match output {
-                Output::Answer(ticket, reply) => {
-                    if let Some(call) = self.calls.remove(&ticket) {
-                        let _gone = call.send(reply);
-                    }
-                }
+                Output::Answer(ticket, reply) => self.give(ticket, reply),
                 Output::Fence(group, holds) => self.fencing.fence(&group, &holds),
             }
         }
     }
 
-    fn show(&self, group: &str) {
+    fn give(&mut self, ticket: Ticket, reply: Reply) {
+        if let Some(call) = self.calls.remove(&ticket) {
+            let _gone = call.send(reply);
+        }
+    }
+
+    fn show(&mut self, group: &str) {
         let now = self.coordinator.figures(group);
         let before = self.active.put(group, now);
+        self.members = self.members + now.members - before.members;
         let metrics = &self.metrics.groups;
         metrics.members.shift(before.members, now.members);
         metrics.ownerless.shift(before.ownerless, now.ownerless);
@@ -233,6 +261,6 @@ impl Task {
     }
 }
 
-fn answer(waiting: Waiting, result: Result<(), crate::writer::OffsetsError>) {
+fn answer(waiting: Waiting, result: Result<(), OffsetsError>) {
     let _gone = waiting.send(result.map_err(ChangeError::Offsets));
 }

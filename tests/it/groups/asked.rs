@@ -28,6 +28,7 @@ fn a_group_is_listed_and_described() {
     ran.expect_failure(1, &["\"g\" has no members"]);
     let mut member = Member::named(&broker, "g", 1, "till-1");
     rounds("it has both", &mut [&mut member], |m| m[0].holds.len() == 2);
+    assert_eq!(member.report(), Ok(()), "it says that it has them");
     let (partition, epoch) = member.any();
     assert_eq!(member.commit(partition, epoch, 1), None);
 

@@ -49,14 +49,16 @@ fn whatever_happens_one_owner_nothing_skipped_and_nobody_waits_too_long() {
         Some(seed) => (seed, seed + 1),
         None => (0, number("FALCON_GROUP_SEEDS").unwrap_or(SEEDS)),
     };
-    for seed in from..to {
-        if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
-            eprintln!(
-                "replay: FALCON_GROUP_SEED={seed} cargo nextest run -p falcon --lib group::coordinator::tests::sim"
-            );
-            std::panic::resume_unwind(panic);
-        }
-    }
+    let fails = |seed: &u64| std::panic::catch_unwind(|| run(*seed)).is_err();
+    let failed: Vec<u64> = (from..to).filter(fails).collect();
+    let replay =
+        "FALCON_GROUP_SEED=N cargo nextest run -p falcon --lib group::coordinator::tests::sim";
+    assert!(
+        failed.is_empty(),
+        "{} of {} seeds failed: {failed:?}; replay: {replay}",
+        failed.len(),
+        to - from
+    );
 }
 
 #[test]
