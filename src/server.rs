@@ -19,8 +19,10 @@ mod publish;
 mod receiving;
 mod refusal;
 mod requests;
+mod step;
 mod subscribe;
 mod topics;
+mod warnings;
 mod write;
 
 use std::sync::Arc;
@@ -37,6 +39,7 @@ pub(crate) use connection::semaphore;
 pub use groups::{Groups, Needs};
 pub use listener::Listener;
 pub use receiving::Receiving;
+pub use warnings::Warnings;
 
 /// What all connections share.
 pub struct Shared {
@@ -64,6 +67,8 @@ pub struct Shared {
     pub groups: Groups,
     /// Places for checking compressed batches.
     pub checks: Checks,
+    /// What was logged of peers lately.
+    pub warnings: Warnings,
     /// What happened so far.
     pub metrics: Arc<Metrics>,
 }

@@ -7,7 +7,7 @@ use falcon_protocol::limits::OFFSETS_ENTRIES_MAX;
 use falcon_protocol::message::{
     CommitOffsets, CommittedOffset, DeleteOffsets, Empty, FetchOffsets, OffsetCommit,
 };
-use falcon_protocol::{Kind, Offset, Partition};
+use falcon_protocol::{ErrorCode, Kind, Offset, Partition};
 
 use crate::client::Client;
 use crate::core::Repeat;
@@ -105,9 +105,28 @@ impl Offsets {
         self.fetch_from(Some(topic.to_owned())).await
     }
 
-    /// What is stored for all topics.
+    /// What is stored for all topics. What does not fit into one answer is asked for topic by topic, and is
+    /// then not of one moment.
     pub async fn fetch_all(&self) -> Result<Vec<CommittedOffset>, Error> {
-        self.fetch_from(None).await
+        match self.fetch_from(None).await {
+            Err(error) if error.code() == Some(ErrorCode::FrameTooLarge) => {
+                self.fetch_by_topic().await
+            }
+            settled => settled,
+        }
+    }
+
+    async fn fetch_by_topic(&self) -> Result<Vec<CommittedOffset>, Error> {
+        let mut all = Vec::new();
+        for topic in self.client.list_topics().await? {
+            match self.fetch_from(Some(topic.name)).await {
+                Ok(offsets) => all.extend(offsets),
+                // Deleted meanwhile, and its offsets with it.
+                Err(error) if error.code() == Some(ErrorCode::UnknownTopic) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
     }
 
     async fn fetch_from(&self, topic: Option<String>) -> Result<Vec<CommittedOffset>, Error> {

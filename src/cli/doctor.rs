@@ -1,16 +1,18 @@
 //! `falcon doctor`: whether this machine is fit for a broker, and what to do where it is not.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use clap::Args;
 use falcon::clock::now_unix_ms;
 use falcon::config::Config;
 use falcon::io::{Disk, ReadOnlyDisk, RealDisk, environment};
+use falcon::store::local::{LocalConfig, LocalStore};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::config::{self, ConfigFlags};
-use super::failure::{CliError, Exit};
+use super::failure::{CliError, Exit, chain};
 use super::output::Output;
 
 mod sync;
@@ -120,6 +122,10 @@ pub(crate) fn run(args: &DoctorArgs, is_json: bool) -> Result<(), CliError> {
 fn check_folder(config: &Config, folder: &Path) -> Check {
     const NAME: &str = "folder";
     let wanted = config.data_dir.display();
+    if config.data_dir.exists() && !config.data_dir.is_dir() {
+        let what = format!("{wanted} is no folder");
+        return Check::new(NAME, Verdict::Fail, what, "name a folder with --data-dir");
+    }
     if !config.data_dir.is_dir() {
         let what = format!("{wanted} will be created below {}", folder.display());
         return Check::ok(NAME, what);
@@ -130,7 +136,16 @@ fn check_folder(config: &Config, folder: &Path) -> Check {
         return Check::new(NAME, Verdict::Warn, what, "run chmod go-w on it");
     }
     match ReadOnlyDisk.lock(&config.data_dir.join("LOCK")) {
-        Ok(Some(_)) => Check::ok(NAME, format!("{wanted}, no broker runs on it")),
+        Ok(Some(_lock)) => {
+            let disk: Arc<dyn Disk> = Arc::new(ReadOnlyDisk);
+            match LocalStore::check_folder(&LocalConfig::new(config.data_dir.clone()), &disk) {
+                Ok(()) => Check::ok(NAME, format!("{wanted}, no broker runs on it")),
+                Err(error) => {
+                    let what = format!("a broker does not start: {}", chain(&error));
+                    Check::new(NAME, Verdict::Fail, what, "")
+                }
+            }
+        }
         Ok(None) => Check::ok(NAME, format!("{wanted}, a broker runs on it")),
         Err(error) => {
             let what = format!("{error}: {}", error.source);

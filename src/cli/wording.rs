@@ -126,7 +126,7 @@ fn holds(start: Offset, end: Offset) -> String {
     if start >= end {
         return format!("is empty and starts at offset {end}");
     }
-    format!("has offsets {start} to {}, and {end} comes next", end.0 - 1)
+    format!("starts at offset {start}, and {end} comes next")
 }
 
 /// The flag that sets an option of the client.
@@ -163,7 +163,7 @@ mod tests {
             available: Offset(start)..Offset(end),
         };
         let why = |start, end| Words::of_subscribe(&error(start, end)).why;
-        assert!(why(0, 92).ends_with("it has offsets 0 to 91, and 92 comes next"));
+        assert!(why(0, 92).ends_with("it starts at offset 0, and 92 comes next"));
         assert!(why(7, 7).ends_with("it is empty and starts at offset 7"));
     }
 

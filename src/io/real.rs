@@ -49,7 +49,13 @@ pub struct RealDisk;
 impl RealDisk {
     /// Removes a folder with all that is in it; none is fine too.
     pub fn remove_tree(&self, path: &Path) -> Result<(), IoError> {
-        match fs::remove_dir_all(path) {
+        let is_file = fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
+        let removed = if is_file {
+            fs::remove_file(path)
+        } else {
+            fs::remove_dir_all(path)
+        };
+        match removed {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(IoError::new("remove folder", path, error))
             }

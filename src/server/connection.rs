@@ -22,7 +22,7 @@ use super::outbox::{Delivery, Outbox};
 use super::refusal::Refusal;
 use super::subscribe::SubscriptionHandle;
 use super::write::{self, Pace};
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::metrics::{Metrics, Rejection};
 
 /// Deliveries that may wait for the write task; their bytes are bounded by the budget.
@@ -44,7 +44,7 @@ pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) deliveries: mpsc::Sender<Delivery>,
-    /// Bytes of unanswered publishes.
+    /// Bytes of unanswered publishes and steps.
     pub(super) window: Arc<Semaphore>,
     /// Unanswered requests.
     pub(super) requests: Arc<Semaphore>,
@@ -263,6 +263,10 @@ impl Connection {
             self.publish(frames, header).await.map_err(explain_read)?;
             return Ok(None);
         }
+        if kind == Kind::Step {
+            self.step(frames, header).await.map_err(explain_read)?;
+            return Ok(None);
+        }
         if body_bytes > CONTROL_BYTES_MAX {
             let text = format!(
                 "a {} request of {body_bytes} bytes is too large",
@@ -389,10 +393,12 @@ fn explain(shared: &Shared, id: u64, peer: &str, failure: HandshakeError) -> Vec
             Vec::new()
         }
         HandshakeError::Http => {
-            warn!(
-                connection = id,
-                peer, "an HTTP request came to the broker's port"
-            );
+            if let Some(left_out) = shared.warnings.admit(0, clock::monotonic_ms()) {
+                warn!(
+                    connection = id,
+                    peer, left_out, "an HTTP request came to the broker's port"
+                );
+            }
             server.rejections.add(Rejection::Http);
             HTTP_ANSWER.to_vec()
         }
@@ -400,13 +406,17 @@ fn explain(shared: &Shared, id: u64, peer: &str, failure: HandshakeError) -> Vec
             correlation,
             refusal,
         } => {
-            warn!(
-                connection = id,
-                peer,
-                code = refusal.code.name(),
-                reason = refusal.body.text,
-                "the handshake was refused"
-            );
+            let kind = refusal.code.number();
+            if let Some(left_out) = shared.warnings.admit(kind, clock::monotonic_ms()) {
+                warn!(
+                    connection = id,
+                    peer,
+                    code = refusal.code.name(),
+                    reason = refusal.body.text,
+                    left_out,
+                    "the handshake was refused"
+                );
+            }
             server.refused(refusal.code, refusal.rejection);
             server.frames_sent.of(Kind::Hello).add(1);
             let body = refusal.encode();

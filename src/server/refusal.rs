@@ -12,7 +12,7 @@ use crate::metrics::Rejection;
 use crate::partition::AdmitError;
 use crate::reader::ReadFailure;
 use crate::writer::{
-    JournalError, OffsetsError, ProducerError, PublishError, QueueClosed, TopicError,
+    JournalError, OffsetsError, ProducerError, PublishError, QueueClosed, StepError, TopicError,
 };
 
 /// Suggested wait when something is full or draining.
@@ -222,6 +222,30 @@ impl From<PublishError> for Refusal {
             }
             PublishError::Admit(error) => error.into(),
             PublishError::Journal(error) => error.into(),
+        }
+    }
+}
+
+impl From<StepError> for Refusal {
+    fn from(error: StepError) -> Self {
+        let text = error.to_string();
+        match error {
+            StepError::Batch { partition, source } => {
+                let mut refusal = Self::from(source).partition(partition.partition);
+                refusal.body.text = text;
+                refusal
+            }
+            StepError::Publish(error) => error.into(),
+            StepError::Offsets(error) => error.into(),
+            StepError::NamedTwice(_) => Self::new(ErrorCode::MalformedRequest, text),
+            StepError::OffsetMismatch {
+                partition, next, ..
+            } => Self::new(ErrorCode::OffsetMismatch, text)
+                .partition(partition.partition)
+                .range(next.0, 0),
+            StepError::PartlyKnown { partition } => {
+                Self::new(ErrorCode::OutOfSequence, text).partition(partition.partition)
+            }
         }
     }
 }

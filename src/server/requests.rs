@@ -83,7 +83,7 @@ impl Replies {
 }
 
 impl Connection {
-    /// Handles every request but publish and goodbye.
+    /// Handles every request but publish, step and goodbye.
     pub(super) async fn control(&mut self, kind: Kind, correlation: u32, body: Bytes) {
         let outcome = match kind {
             Kind::Ping => {
@@ -133,10 +133,10 @@ impl Connection {
                 self.reply(kind, correlation, answer).await
             }
             Kind::ListGroupPartitions => self.list_group_partitions(correlation, &body).await,
-            Kind::Step => Err(Refusal::of(ErrorCode::UnknownRequest)),
             Kind::Hello
             | Kind::Goodbye
             | Kind::Publish
+            | Kind::Step
             | Kind::Draining
             | Kind::Window
             | Kind::Deliver

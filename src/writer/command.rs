@@ -3,7 +3,7 @@
 use falcon_protocol::message::{CommitOwned, ConfigEntry, ProducerGranted};
 use falcon_protocol::{Batch, Offset, OwnerEpoch, PartitionId, TopicId};
 
-use super::error::{OffsetsError, ProducerError, PublishError, TopicError};
+use super::error::{OffsetsError, ProducerError, PublishError, StepError, TopicError};
 use super::fences::Fenced;
 use crate::store::Purpose;
 
@@ -34,6 +34,27 @@ pub struct Publish {
     pub batch: Batch,
     /// Gets the outcome; holds the permits that pay for the batch's memory.
     pub answer: PublishAnswer,
+}
+
+/// A step's batch.
+#[derive(Debug, Clone)]
+pub struct StepEntry {
+    /// Where; no partition twice.
+    pub partition: PartitionId,
+    /// What the partition's next offset must be.
+    pub expected: Option<Offset>,
+    /// What: its checksum and records were verified.
+    pub batch: Batch,
+}
+
+/// Append batches and store offsets, all or nothing. LIMIT: what fits into a frame, which is far less
+/// than what fits into a commit group.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// What to append.
+    pub batches: Vec<StepEntry>,
+    /// Offsets from the owners of their partitions.
+    pub commit: Option<CommitOwned>,
 }
 
 /// Change a topic.
@@ -73,6 +94,9 @@ pub struct Trim {
 pub enum Command {
     /// Append a batch.
     Publish(Publish),
+    /// Append batches and store offsets, all or nothing; answers each batch in order. The answer holds
+    /// the permits that pay for the memory.
+    Step(Step, Answer<Vec<Appended>, StepError>),
     /// Create a topic: name, partitions, settings.
     CreateTopic(String, u32, Vec<ConfigEntry>, Answer<TopicId, TopicError>),
     /// Change a topic.
@@ -113,10 +137,12 @@ const ROW_BYTES: usize = 64;
 
 impl Command {
     /// How far a full device lets it get.
-    pub(super) const fn purpose(&self) -> Purpose {
+    pub(super) fn purpose(&self) -> Purpose {
         match self {
             Self::Publish(_) => Purpose::Batches,
-            Self::CreateTopic(..)
+            Self::Step(step, _) if !step.batches.is_empty() => Purpose::Batches,
+            Self::Step(..)
+            | Self::CreateTopic(..)
             | Self::InitProducer(..)
             | Self::CommitOffsets(..)
             | Self::CommitOwned(..)
@@ -132,6 +158,31 @@ impl Command {
         }
     }
 
+    /// Bytes of the batches it appends, and how many they are.
+    pub(super) fn batch_bytes(&self) -> (u64, u64) {
+        match self {
+            Self::Publish(publish) => (publish.batch.bytes().len() as u64, 1),
+            Self::Step(step, _) => {
+                let batches = step.batches.iter();
+                let bytes = batches.map(|entry| entry.batch.bytes().len() as u64);
+                (bytes.sum(), step.batches.len() as u64)
+            }
+            Self::CreateTopic(..)
+            | Self::AlterTopic(..)
+            | Self::DeleteTopic(..)
+            | Self::InitProducer(..)
+            | Self::CommitOffsets(..)
+            | Self::CommitOwned(..)
+            | Self::ResetOffsets(..)
+            | Self::Fence(..)
+            | Self::DeleteOffsets(..)
+            | Self::DeleteGroup(..)
+            | Self::Trim(_)
+            | Self::Tidy(_)
+            | Self::ExpireProducers(_) => (0, 0),
+        }
+    }
+
     /// About how many bytes of rows it adds to its commit group.
     pub(super) fn row_bytes(&self) -> usize {
         match self {
@@ -143,6 +194,7 @@ impl Command {
                 let notes: usize = commit.offsets.iter().map(|(.., note)| note.len()).sum();
                 notes + commit.offsets.len() * (commit.group.len() + ROW_BYTES)
             }
+            Self::Step(step, _) => step.commit.as_ref().map_or(0, owned_bytes),
             Self::CommitOwned(commit, _) => owned_bytes(commit),
             // A fence's row each besides.
             Self::ResetOffsets(commit, _) => {

@@ -31,6 +31,9 @@ impl Writer {
                 let result = state.publish(publish.partition, publish.batch, now_ms);
                 answers.publish(publish.answer, result);
             }
+            Command::Step(step, answer) => {
+                answers.defer(answer, state.step(step, &views.offsets(), now_ms));
+            }
             Command::CreateTopic(name, partitions, config, answer) => {
                 let created = state.create_topic(name, partitions, &config, now_ms);
                 answers.defer(answer, created);
@@ -74,6 +77,7 @@ impl Writer {
         let answers = &mut self.answers;
         match command {
             Command::Publish(publish) => answers.publish(publish.answer, Err(refused.into())),
+            Command::Step(_, answer) => answers.refuse(answer, refused),
             Command::Trim(_) | Command::ExpireProducers(_) => {}
             Command::Tidy(tidied) => self.tidied.push(tidied),
             Command::CreateTopic(.., answer) => answers.refuse(answer, refused),

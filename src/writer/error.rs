@@ -61,6 +61,50 @@ pub enum PublishError {
     Journal(#[from] JournalError),
 }
 
+/// Why a step was refused, all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StepError {
+    /// One of its batches cannot be appended.
+    #[error("the batch for partition {partition}: {source}")]
+    Batch {
+        /// Where it was to go.
+        partition: PartitionId,
+        /// Why not.
+        source: PublishError,
+    },
+    /// A configured limit is reached, or the journal did not take it.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// Its offsets cannot be stored.
+    #[error(transparent)]
+    Offsets(#[from] OffsetsError),
+    /// A partition is named twice.
+    #[error("partition {0} is named twice")]
+    NamedTwice(PartitionId),
+    /// The next offset is another than the publisher expects.
+    #[error("the next offset of partition {partition} is {next}, not {expected}")]
+    OffsetMismatch {
+        /// The partition.
+        partition: PartitionId,
+        /// As given.
+        expected: Offset,
+        /// As it is.
+        next: Offset,
+    },
+    /// Some of its batches were appended before and some were not: they are of another step.
+    #[error("the batch for partition {partition} was appended before, others of the step were not")]
+    PartlyKnown {
+        /// Where the first known one is.
+        partition: PartitionId,
+    },
+}
+
+impl From<JournalError> for StepError {
+    fn from(error: JournalError) -> Self {
+        Self::Publish(error.into())
+    }
+}
+
 /// Why a topic was not changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TopicError {

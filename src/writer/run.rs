@@ -9,10 +9,11 @@ use tracing::{error, info, warn};
 use super::answers::Answers;
 use super::error::JournalError;
 use super::handle::{Queued, WriterHandle};
-use super::state::{Effects, OffsetChange, State, TopicChange};
+use super::state::{Effects, State, TopicChange};
 use super::turn::{Demand, Turn};
 use super::views::{Views, WriteState};
 use crate::clock::{self, Instant};
+use crate::group::Offsets;
 use crate::metrics::{Metrics, Scale};
 use crate::store::{CommitError, Purpose, Store};
 
@@ -273,35 +274,32 @@ impl Writer {
         outcome
     }
 
-    /// ORDER: the catalog first, so that new partitions have views; watermarks after the store
-    /// made the batches readable; the store is told of trims when readers no longer go there.
+    /// ORDER: the catalog first, so that new partitions have views, empty ones: what the group has for
+    /// them appears with the rest of it. Watermarks after the store made the batches readable; the
+    /// store is told of trims when readers no longer go there.
     fn publish(&mut self, mut effects: Effects) {
         effects.partitions.sort_unstable();
         effects.partitions.dedup();
         effects.topics.iter().for_each(log_topic);
         if effects.is_catalog_changed {
-            self.views
-                .publish_catalog(Arc::clone(&self.state.catalog), &self.state.partitions);
+            let catalog = Arc::clone(&self.state.catalog);
+            self.views.publish_catalog(catalog, |_| None);
         }
-        for id in effects.partitions {
-            if let Some(partition) = self.state.partitions.get(&id) {
-                self.views.publish_partition(id, partition);
+        let states = &self.state.partitions;
+        let changed = effects.partitions.iter();
+        let changed: Vec<_> = changed
+            .filter_map(|id| Some((*id, states.get(id)?)))
+            .collect();
+        let offsets_count = &mut self.state.offsets_count;
+        let changes = effects.offsets;
+        let is_changed = !changes.is_empty();
+        let change = is_changed.then_some(|offsets: &mut Offsets| {
+            for change in changes {
+                change.apply(offsets);
             }
-        }
-        if !effects.offsets.is_empty() {
-            self.views.change_offsets(|offsets| {
-                for change in effects.offsets {
-                    match change {
-                        OffsetChange::Put(group, id, committed) => {
-                            offsets.put(&group, id, committed);
-                        }
-                        OffsetChange::Remove(group, id) => offsets.remove(&group, id),
-                        OffsetChange::RemoveTopic(topic) => offsets.remove_topic(topic),
-                    }
-                }
-                self.state.offsets_count = offsets.len() as u64;
-            });
-        }
+            *offsets_count = offsets.len() as u64;
+        });
+        self.views.publish_group(&changed, change);
         for (id, log_start) in effects.trims {
             self.store.trim(id, log_start);
         }

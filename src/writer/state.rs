@@ -46,6 +46,17 @@ pub(super) enum OffsetChange {
     RemoveTopic(TopicId),
 }
 
+impl OffsetChange {
+    /// The sync returned.
+    pub(super) fn apply(self, offsets: &mut Offsets) {
+        match self {
+            Self::Put(group, id, committed) => offsets.put(&group, id, committed),
+            Self::Remove(group, id) => offsets.remove(&group, id),
+            Self::RemoveTopic(topic) => offsets.remove_topic(topic),
+        }
+    }
+}
+
 /// A change of a topic that waits for its sync.
 #[derive(Debug)]
 pub(super) enum TopicChange {

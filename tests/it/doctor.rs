@@ -3,6 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use rustix::process::Signal;
+
 use crate::broker::{Broker, Ran, Running, falcon};
 
 fn doctor(folder: &Path, more: &[&str]) -> Ran {
@@ -73,6 +75,69 @@ fn it_names_what_others_may_do_and_limits() {
         assert_eq!(verdict, "warn", "{line}");
         assert!(line.contains("tmpfs"), "{line}");
     }
+}
+
+#[test]
+fn a_folder_that_a_broker_refuses_is_not_ok() {
+    let mut broker = Broker::start();
+    broker.signal(Signal::TERM);
+    broker.wait();
+    let folder = broker.data_dir();
+    assert_eq!(verdict(&doctor(&folder, &[]), "folder").0, "ok");
+    let identity = folder.join("IDENTITY");
+    let good = std::fs::read(&identity).expect("it is there");
+    // Both slots of a later format, with checksums that fit.
+    let mut newer = good.clone();
+    for at in [0, 512] {
+        newer[at + 12] = 9;
+        let crc = crc32fast::hash(&newer[at + 12..at + 64]);
+        newer[at + 8..at + 12].copy_from_slice(&crc.to_le_bytes());
+    }
+    let mut damaged = good.clone();
+    damaged[20] ^= 1;
+    damaged[532] ^= 1;
+    for (bytes, words) in [(newer, "newer than"), (damaged, "is damaged")] {
+        std::fs::write(&identity, bytes).expect("it is ours");
+        let ran = doctor(&folder, &[]);
+        let (verdict, line) = verdict(&ran, "folder");
+        assert_eq!((ran.code, verdict.as_str()), (Some(1), "fail"), "{line}");
+        assert!(line.contains(words), "{line}");
+    }
+    std::fs::remove_file(&identity).expect("it is ours");
+    assert_eq!(verdict(&doctor(&folder, &[]), "folder").0, "fail");
+    let (verdict, line) = verdict(&doctor(&folder.join("LOCK"), &[]), "folder");
+    assert_eq!(verdict, "fail", "{line}");
+    assert!(line.contains("is no folder"), "{line}");
+}
+
+#[test]
+fn mends_are_said_and_a_file_in_the_place_of_the_index_is_replaced() {
+    let mut broker = Broker::start();
+    broker.run(&["topic", "create", "t"]);
+    broker.run_with(&["publish", "t"], b"one\n");
+    broker.signal(Signal::TERM);
+    broker.wait();
+    for (name, at) in [("IDENTITY", 20), ("CLEAN", 30)] {
+        let path = broker.data_dir().join(name);
+        let mut bytes = std::fs::read(&path).expect("it is there");
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).expect("it is ours");
+    }
+    let index = broker.data_dir().join("index");
+    std::fs::remove_dir_all(&index).expect("it is ours");
+    std::fs::write(&index, b"no folder").expect("it is ours");
+    broker.serve();
+    let log = broker.log();
+    for words in [
+        "one of the two copies of the identity is damaged",
+        "the clean-stop marker is damaged",
+        "Rebuilt",
+    ] {
+        assert!(log.contains(words), "{words}:\n{log}");
+    }
+    assert!(index.is_dir());
+    let read = broker.run(&["subscribe", "t", "--from", "earliest", "--count", "1"]);
+    assert!(read.text().contains("one"), "{}", read.text());
 }
 
 #[test]

@@ -40,6 +40,19 @@ async fn offsets_are_committed_and_fetched() {
 }
 
 #[tokio::test]
+async fn offsets_that_do_not_fit_into_one_answer_are_asked_for_topic_by_topic() {
+    let peer = Peer::start(4).await;
+    let client = peer.client().await;
+    let billing = client.offsets("billing");
+    within(billing.commit(TOPIC, 1, Offset(5))).await.unwrap();
+    let refusals = [ErrorCode::FrameTooLarge];
+    peer.with(|world| world.refuses_requests.extend(refusals));
+    let fetched = within(billing.fetch_all()).await.unwrap();
+    // The peer lists three topics, and says the same of each.
+    assert_eq!(fetched.len(), 3);
+}
+
+#[tokio::test]
 async fn a_topic_known_under_an_old_number_is_looked_up_again_once() {
     let peer = Peer::start(2).await;
     let client = peer.client().await;

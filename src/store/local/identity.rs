@@ -23,7 +23,9 @@ use super::journal::state::StoreState;
 use crate::io::{Disk, IoError, read_small, replace_small};
 
 const MAGIC: &[u8; 8] = b"FALCONID";
-const FORMAT: u32 = 1;
+/// 2: the table of fences, which brokers of format 1 would drop without a word. A folder of format 1 becomes
+/// one of 2 when its epoch rises, before anything is appended.
+pub(super) const FORMAT: u32 = 2;
 const SLOT: usize = 64;
 const SLOTS_AT: [u64; 2] = [0, 512];
 const CLEAN_MAGIC: u32 = u32::from_le_bytes(*b"FCLN");
@@ -66,6 +68,12 @@ impl Identity {
         let Some(slots) = Self::slots(disk, path)? else {
             return Ok(None);
         };
+        if slots.contains(&None) && slots.iter().any(Option::is_some) {
+            tracing::warn!(
+                path = %path.display(),
+                "one of the two copies of the identity is damaged, the other one is used"
+            );
+        }
         let newest = slots.into_iter().flatten().max_by_key(|slot| slot.epoch);
         newest.map(Some).ok_or_else(|| OpenError::IdentityDamaged {
             path: path.to_path_buf(),
@@ -180,7 +188,17 @@ impl CleanMarker {
     /// Reads the marker; a damaged one counts as none, for it only saves time and sharpens checks.
     pub(super) fn read(disk: &dyn Disk, path: &Path) -> Option<Self> {
         match read_small(disk, path, CLEAN_BYTES_MAX) {
-            Ok(bytes) => bytes.as_deref().and_then(Self::decode),
+            Ok(Some(bytes)) => {
+                let marker = Self::decode(&bytes);
+                if marker.is_none() {
+                    tracing::warn!(
+                        path = %path.display(),
+                        "the clean-stop marker is damaged, it is not used"
+                    );
+                }
+                marker
+            }
+            Ok(None) => None,
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,

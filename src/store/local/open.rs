@@ -37,6 +37,15 @@ fn now() -> Instant {
 }
 
 impl LocalStore {
+    /// Looks for what [`open`](Self::open) would refuse a folder for before it reads the journal: its identity
+    /// and the headers of its segments. Changes nothing; no broker may run on it meanwhile.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn check_folder(config: &LocalConfig, disk: &Arc<dyn Disk>) -> Result<(), OpenError> {
+        folder::check(config, disk)
+    }
+
     /// Opens the folder, creating it where needed, and replays what it holds.
     pub fn open(
         config: LocalConfig,

@@ -5,11 +5,13 @@ mod faults;
 mod flip;
 mod forward;
 mod fuzz;
+mod index;
 mod inspected;
 mod model;
 mod points;
 mod rot;
 mod untrue;
+mod upgrade;
 mod verdicts;
 
 use std::collections::BTreeMap;

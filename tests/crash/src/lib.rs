@@ -27,6 +27,7 @@ mod process;
 mod read_only;
 pub mod report;
 pub mod results;
+mod retried;
 pub mod round;
 pub mod scale;
 mod soak;

@@ -18,7 +18,7 @@ use falcon_crash::trial::{FUZZ, KINDS, Kind, SOAK, Trial, TrialOptions};
 /// Kills, cycles of power cuts for each file system, records of the judge's history. Of so many cycles
 /// about 95 in 100 are cuts: some strike twice, some only kill.
 const SHORT: (u32, u32, u32) = (60, 30, 1_000_000);
-const LONG: (u32, u32, u32) = (1_000, 360, 10_000_000);
+const LONG: (u32, u32, u32) = (1_000, 360, 100_000_000);
 /// A control ends with the first round of so many cycles that lost something, or after so many in all.
 const CONTROL_ROUND: u32 = 3;
 const CONTROL_CYCLES: u32 = 15;

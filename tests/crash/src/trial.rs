@@ -19,6 +19,7 @@ use crate::history::now_ns;
 use crate::own_tests;
 use crate::power::eio;
 use crate::read_only;
+use crate::retried;
 use crate::soak::soak;
 
 /// Findings kept in words.
@@ -96,6 +97,10 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "eio-on-sync",
         run: eio::on_sync,
+    },
+    Kind {
+        name: "retried-publishes",
+        run: retried::publishes,
     },
     Kind {
         name: "disk-full",

@@ -97,6 +97,20 @@ pub(in crate::store::local) fn decode_place(
     })
 }
 
+/// The place in a row, if the row is of the partition. One that cannot be read says nothing: it must not pass
+/// for records that are not there.
+fn place_in(
+    partition: PartitionId,
+    row: Option<(sled::IVec, sled::IVec)>,
+) -> Result<Option<Place>> {
+    let Some((key, value)) = row.filter(|(key, _)| key.starts_with(&prefix(partition))) else {
+        return Ok(None);
+    };
+    let unreadable = || sled::Error::ReportableBug("a row cannot be read".to_owned());
+    let place = decode_place(partition, &key, &value).ok_or_else(unreadable)?;
+    Ok(Some(place))
+}
+
 pub(in crate::store::local) fn decode_base(value: &[u8]) -> Option<Offset> {
     Some(Offset(u64::from_le_bytes(value.try_into().ok()?)))
 }
@@ -108,14 +122,19 @@ impl TreeIndex {
             Some(next) => self.extents.get_lt(key(partition, next))?,
             None => None,
         };
-        let containing = before
-            .and_then(|(key, value)| decode_place(partition, &key, &value))
-            .filter(|place| place.contains(from));
+        let containing = place_in(partition, before)?.filter(|place| place.contains(from));
         if containing.is_some() {
             return Ok(containing);
         }
         let after = self.extents.get_gt(key(partition, from.0))?;
-        Ok(after.and_then(|(key, value)| decode_place(partition, &key, &value)))
+        place_in(partition, after)
+    }
+
+    /// Puts a row there that cannot be read.
+    #[cfg(test)]
+    pub(in crate::store::local) fn spoil(&self, partition: PartitionId) {
+        let row = self.extents.insert(key(partition, 0), b"no place");
+        row.expect("it can be written");
     }
 
     /// Base offset of the first extent that raised the highest time to `timestamp_ms` or more.

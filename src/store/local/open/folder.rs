@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::identity::Identity;
-use super::{LocalConfig, OpenError, Segments, Shared};
+use super::{LocalConfig, OpenError, Segments, Shared, check_heads};
 use crate::io::{Disk, DiskLock, IoError};
 use crate::store::CommitError;
 
@@ -58,9 +58,7 @@ impl Folder {
         disk.create_dir_all(dir)?;
         let identity_path = dir.join(IDENTITY);
         let names = disk.list(dir)?;
-        let has_identity = names.iter().any(|name| name == IDENTITY);
-        let is_harmless = |name: &String| HARMLESS.contains(&name.as_str());
-        if !has_identity && !names.iter().all(is_harmless) {
+        if is_foreign(&names) {
             return Err(OpenError::NotFalcon { path: dir.clone() });
         }
         let lock = disk.lock(&dir.join(LOCK))?;
@@ -131,6 +129,36 @@ impl Folder {
                     "a prepared segment that is not needed could not be removed"
                 );
             }
+        }
+    }
+}
+
+/// Whether somebody else's things are in it, and nothing of Falcon's.
+fn is_foreign(names: &[String]) -> bool {
+    let has_identity = names.iter().any(|name| name == IDENTITY);
+    let is_harmless = |name: &String| HARMLESS.contains(&name.as_str());
+    !has_identity && !names.iter().all(is_harmless)
+}
+
+/// Looks for what a start would refuse the folder for before it reads the journal. Changes nothing.
+pub(super) fn check(config: &LocalConfig, disk: &Arc<dyn Disk>) -> Result<(), OpenError> {
+    let dir = &config.data_dir;
+    if is_foreign(&disk.list(dir)?) {
+        return Err(OpenError::NotFalcon { path: dir.clone() });
+    }
+    let journal_dir = dir.join(JOURNAL);
+    let segments = match list_journal(disk.as_ref(), &journal_dir) {
+        Ok((segments, _)) => segments,
+        Err(error) if error.is_not_found() => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let path = dir.join(IDENTITY);
+    match Identity::read(disk.as_ref(), &path)? {
+        None if segments.is_empty() => Ok(()),
+        None => Err(OpenError::IdentityMissing { path }),
+        Some(identity) => {
+            let files = Segments::new(Arc::clone(disk), &journal_dir);
+            check_heads(&files, identity.journal_id, &segments)
         }
     }
 }

@@ -147,3 +147,54 @@ impl Kept<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use falcon_protocol::Offset;
+
+    use super::*;
+    use crate::store::local::index::{MemoryIndex, Opened, open};
+
+    const P: PartitionId = PartitionId::new(1, 0);
+
+    /// What is found in an index without extents, and what stays of the damage 3..5.
+    fn looked(is_spoiled: bool) -> (Vec<Damage>, Vec<Damage>, Vec<Damage>) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let opened = open(folder.path(), Duration::from_secs(60));
+        let Opened::Ready(tree) = opened else {
+            panic!("{opened:?}");
+        };
+        if is_spoiled {
+            tree.spoil(P);
+        }
+        let index = Index::new(MemoryIndex::default(), Some(tree));
+        let bounds = Bounds {
+            start: Offset(0),
+            end: Offset(10),
+        };
+        let bounds = HashMap::from([(P, bounds)]);
+        let kept = Kept {
+            bounds: &bounds,
+            index: &index,
+            infos: &BTreeMap::new(),
+        };
+        let known = damage(3..5);
+        (kept.find(true), kept.find(false), kept.confirm(known))
+    }
+
+    fn damage(range: std::ops::Range<u64>) -> Vec<Damage> {
+        let range = Offset(range.start)..Offset(range.end);
+        vec![Damage {
+            partition: P,
+            range,
+        }]
+    }
+
+    #[test]
+    fn an_index_that_does_not_answer_proves_no_loss_and_hides_none() {
+        assert_eq!(looked(true), (vec![], vec![], damage(3..5)));
+        assert_eq!(looked(false), (damage(0..10), damage(0..10), damage(3..5)));
+    }
+}
