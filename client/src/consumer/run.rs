@@ -6,6 +6,8 @@
 
 mod options;
 mod schedule;
+#[cfg(test)]
+mod tests;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;

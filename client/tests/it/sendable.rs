@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use falcon_client::{
-    Client, Offset, Offsets, Partition, Publisher, Record, Start, Subscription, SubscriptionEvents,
-    Ticket, Topic, TopicChange, TopicOptions, TypedPublisher, TypedSubscription,
+    Client, Consumer, ConsumerEvents, ConsumerHandle, Delivered, Offset, Offsets, Partition,
+    Publisher, Record, RunOptions, Start, Subscription, SubscriptionEvents, Ticket, Topic,
+    TopicChange, TopicOptions, TypedPublisher, TypedSubscription,
 };
 
 fn is_send<F: Future + Send>(future: F) {
@@ -26,6 +27,9 @@ fn futures_of_the_client(client: &Client) {
     is_send(client.list_groups());
     is_send(client.publisher("orders").build());
     is_send(client.subscribe("orders").open());
+    is_send(client.consumer("billing").join());
+    is_send(client.step().publish("orders", "").send());
+    is_send(client.step().into_future());
     is_send(client.shutdown());
     is_send(client.shutdown_within(Duration::ZERO));
 }
@@ -68,6 +72,23 @@ fn futures_of_offsets(offsets: &Offsets) {
     is_send(offsets.delete(None));
 }
 
+fn futures_of_consumers(
+    consumer: &mut Consumer,
+    handle: &ConsumerHandle,
+    events: &mut ConsumerEvents,
+    record: &Delivered,
+) {
+    is_send(consumer.next());
+    is_send(consumer.commit(record));
+    is_send(consumer.commit_all());
+    is_send(consumer.seek("orders", 0, Start::Latest));
+    is_send(consumer.run(RunOptions::new(), |_| async { Ok::<(), String>(()) }));
+    is_send(consumer.close());
+    is_send(handle.commit(record));
+    is_send(handle.step().send());
+    is_send(events.next());
+}
+
 /// What the compiler accepts for references it has to accept for what a task owns, too.
 fn owned_by_a_task(client: Client) {
     is_send(async move {
@@ -80,8 +101,10 @@ fn owned_by_a_task(client: Client) {
 const _: fn(&Client) = futures_of_the_client;
 const _: fn(&Publisher, &TypedPublisher<u64>, Ticket) = futures_of_publishers;
 const _: FuturesOfSubscriptions = futures_of_subscriptions;
+const _: FuturesOfConsumers = futures_of_consumers;
 const _: fn(&Offsets) = futures_of_offsets;
 const _: fn(Client) = owned_by_a_task;
 
+type FuturesOfConsumers = fn(&mut Consumer, &ConsumerHandle, &mut ConsumerEvents, &Delivered);
 type FuturesOfSubscriptions =
     fn(&mut Subscription, &mut TypedSubscription<u64>, &mut SubscriptionEvents, &Topic<u64>);
