@@ -219,12 +219,13 @@ impl Membership {
             offset,
             after,
         };
+        // ORDER: who sees the event finds the error, and no further record.
+        lock(&self.shared.desk).rest(error);
         self.shared.tell(ConsumerEvent::PollTooSlow {
             partition,
             offset,
             after,
         });
-        lock(&self.shared.desk).rest(error);
         self.is_resting = true;
         self.member.handle(self.now_ms(), Input::Leave);
     }
