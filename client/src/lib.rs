@@ -46,6 +46,28 @@
 //! # }
 //! ```
 //!
+//! # Consumer groups
+//!
+//! A [`Consumer`] shares the partitions of its topics with the other members of its group.
+//! [`next`](Consumer::next) hands records out, [`commit`](Consumer::commit) stores how far the
+//! group is; the stream ends when it is closed, not before. [`run`](Consumer::run) calls a handler
+//! instead, several at a time, in order per key or partition. A [`Step`] publishes and commits
+//! together, or does nothing.
+//!
+//! ```no_run
+//! # async fn charge(record: &falcon_client::Delivered) -> Result<String, std::io::Error> { todo!() }
+//! # async fn example(falcon: falcon_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! let mut consumer = falcon.consumer("billing").topics(["orders", "payments.*"]).join().await?;
+//! while let Some(record) = consumer.next().await {
+//!     let record = record?;
+//!     let charged = charge(&record).await?;
+//!     // The charge is published and the order committed, or neither.
+//!     consumer.step().publish("charges", charged).commit(&record).await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Delivery guarantees
 //!
 //! - A [`Receipt`] means that the record survives a power cut of the broker, at this offset.
@@ -57,13 +79,16 @@
 //! - A [`Subscription`] yields every record from its start on, in order within a partition, without
 //!   gap or duplicate, across reconnects. Every batch is checked against its checksums; damage is
 //!   an error with its offsets, never data. The stream ends when it is closed, not before.
+//! - A [`Consumer`] hands a record out at least once to its group: again when it was not committed
+//!   before its partition moved. What a [`Step`] published while committing it is there once.
 //! - What a program has done with a record the broker cannot know: store
 //!   [`next_offset`](Delivered::next_offset) with your results, or with [`Client::offsets`], and
 //!   start there.
 //!
 //! # Errors
 //!
-//! [`Error`], [`PublishError`] and [`SubscribeError`] answer `is_retryable()` (may the same call
+//! [`Error`], [`PublishError`], [`SubscribeError`], [`ConsumerError`], [`CommitError`] and
+//! [`StepError`] answer `is_retryable()` (may the same call
 //! succeed later?), `may_have_happened()` (could it have taken effect although it failed?) and
 //! `code()` (what the broker said). Passing trouble is retried inside, within
 //! [`request_timeout`](ClientBuilder::request_timeout) and
@@ -84,9 +109,11 @@ mod consumer;
 mod core;
 pub mod error;
 mod groups;
+mod identity;
 mod offsets;
 mod publisher;
 mod start;
+mod step;
 mod subscription;
 mod sync;
 mod topics;
@@ -97,12 +124,18 @@ pub use client::{Client, ClientBuilder, ShutdownReport};
 /// For the broker's tests.
 #[doc(hidden)]
 pub use consumer::member;
+pub use consumer::{
+    Assignor, AutoCommit, Consumer, ConsumerBuilder, ConsumerEvent, ConsumerEvents, ConsumerHandle,
+    OnDamage, OnError, Order, RetryPolicy, RunEnd, RunOptions, RunReport, TopicPartition,
+};
 pub use error::{
-    ConnectReason, Error, LostReason, PublishError, Refusal, SubscribeError, TrySendError,
+    CommitError, ConnectReason, ConsumerError, Error, LostReason, PublishError, Refusal, StepError,
+    SubscribeError, TrySendError,
 };
 pub use offsets::{Offsets, PartitionNumber};
 pub use publisher::{Publisher, PublisherBuilder, Receipt, Ticket};
 pub use start::Start;
+pub use step::{Step, StepReceipt};
 pub use subscription::{
     Delivered, Reset, Subscription, SubscriptionBuilder, SubscriptionEvent, SubscriptionEvents,
 };

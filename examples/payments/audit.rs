@@ -38,7 +38,9 @@ pub(crate) async fn run(client: &Client, file: &Path) -> Result<(), Failure> {
         let account = booked.entry(entry.account.clone()).or_default();
         *account = (account.0 + entry.cents, account.1 + 1);
         if *account != (entry.balance, entry.number) {
-            wrong.push(format!("{entry:?} does not follow from the entries before it"));
+            wrong.push(format!(
+                "{entry:?} does not follow from the entries before it"
+            ));
         }
     }
     seen.finish(&mut wrong);
@@ -57,7 +59,11 @@ pub(crate) async fn run(client: &Client, file: &Path) -> Result<(), Failure> {
         booked.len(),
         wrong.len()
     );
-    if wrong.is_empty() { Ok(()) } else { Err("the books are wrong".into()) }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err("the books are wrong".into())
+    }
 }
 
 /// Each order once.
@@ -70,7 +76,11 @@ struct Seen {
 impl Seen {
     fn new(what: &'static str, count: u64) -> Self {
         let orders = HashSet::new();
-        Self { what, orders, count }
+        Self {
+            what,
+            orders,
+            count,
+        }
     }
 
     fn take(&mut self, order: u64, wrong: &mut Vec<String>) {

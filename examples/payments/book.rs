@@ -27,7 +27,8 @@ struct Balances {
 pub(crate) async fn run(client: &Client, mut consumer: Consumer) -> Result<(), Failure> {
     let handle = Arc::new(consumer.handle());
     stop_on_interrupt(consumer.handle());
-    let state: Arc<Vec<Mutex<Balances>>> = Arc::new((0..PARTITIONS).map(|_| Mutex::default()).collect());
+    let state: Arc<Vec<Mutex<Balances>>> =
+        Arc::new((0..PARTITIONS).map(|_| Mutex::default()).collect());
     let client = client.clone();
     let options = RunOptions::new().concurrency(8).order(InOrder::Partition);
     let report = consumer
@@ -36,7 +37,9 @@ pub(crate) async fn run(client: &Client, mut consumer: Consumer) -> Result<(), F
             async move {
                 let charge: Charge = read(record.value.as_deref())?;
                 let partition = usize::try_from(record.partition.0)?;
-                let balances = state.get(partition).ok_or("a partition more than there are")?;
+                let balances = state
+                    .get(partition)
+                    .ok_or("a partition more than there are")?;
                 let mut balances = balances.lock().await;
                 loop {
                     let (entry, expected) = (balances.entry(&charge), balances.next);
@@ -64,7 +67,11 @@ pub(crate) async fn run(client: &Client, mut consumer: Consumer) -> Result<(), F
 impl Balances {
     /// The entry of a charge.
     fn entry(&self, charge: &Charge) -> Entry {
-        let (balance, number) = self.accounts.get(&charge.account).copied().unwrap_or_default();
+        let (balance, number) = self
+            .accounts
+            .get(&charge.account)
+            .copied()
+            .unwrap_or_default();
         Entry {
             order: charge.order,
             account: charge.account.clone(),
@@ -76,14 +83,24 @@ impl Balances {
 
     /// The entry is in the ledger.
     fn apply(&mut self, entry: &Entry, offset: Offset) {
-        self.accounts.insert(entry.account.clone(), (entry.balance, entry.number));
+        self.accounts
+            .insert(entry.account.clone(), (entry.balance, entry.number));
         self.next = offset.advance(1);
     }
 
     /// Reads the ledger on, up to `end`.
-    async fn read_on(&mut self, client: &Client, partition: u32, end: Offset) -> Result<(), Failure> {
+    async fn read_on(
+        &mut self,
+        client: &Client,
+        partition: u32,
+        end: Offset,
+    ) -> Result<(), Failure> {
         let from = Start::Offset(self.next);
-        let mut entries = client.subscribe(LEDGER).partition_from(partition, from).open().await?;
+        let mut entries = client
+            .subscribe(LEDGER)
+            .partition_from(partition, from)
+            .open()
+            .await?;
         while self.next < end {
             let record: Delivered = entries.next().await.ok_or("the ledger ended")??;
             let entry: Entry = read(record.value.as_deref())?;

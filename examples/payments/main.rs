@@ -91,16 +91,33 @@ async fn main() -> Result<(), Failure> {
         (LEDGER, PARTITIONS),
         (INTAKE, 1),
     ] {
-        client.ensure_topic(topic, TopicOptions::new(partitions)).await?;
+        client
+            .ensure_topic(topic, TopicOptions::new(partitions))
+            .await?;
     }
     match &arguments.part {
         Some(Part::Intake { file }) => intake::run(&client, file).await,
-        Some(Part::Charge) => charge::run(&client, join(&client, "charging", ORDERS, &arguments).await?).await,
-        Some(Part::Book) => book::run(&client, join(&client, "booking", CHARGES, &arguments).await?).await,
+        Some(Part::Charge) => {
+            charge::run(
+                &client,
+                join(&client, "charging", ORDERS, &arguments).await?,
+            )
+            .await
+        }
+        Some(Part::Book) => {
+            book::run(
+                &client,
+                join(&client, "booking", CHARGES, &arguments).await?,
+            )
+            .await
+        }
         Some(Part::Check { file }) => audit::run(&client, file).await,
         Some(Part::Demo { file }) => demo(&client, file, &arguments).await,
         None => {
-            let file = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/flights-2013-01-01.jsonl");
+            let file = concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/examples/data/flights-2013-01-01.jsonl"
+            );
             demo(&client, file.as_ref(), &arguments).await
         }
     }
@@ -120,7 +137,12 @@ async fn connect(address: &str) -> Result<Client, Failure> {
     }
 }
 
-async fn join(client: &Client, group: &str, topic: &str, arguments: &Arguments) -> Result<Consumer, Failure> {
+async fn join(
+    client: &Client,
+    group: &str,
+    topic: &str,
+    arguments: &Arguments,
+) -> Result<Consumer, Failure> {
     let consumer = client
         .consumer(group)
         .topics([topic])
@@ -143,7 +165,11 @@ fn stop_on_interrupt(handle: ConsumerHandle) {
 }
 
 /// All parts beside each other, until everything is booked; then the audit.
-async fn demo(client: &Client, file: &std::path::Path, arguments: &Arguments) -> Result<(), Failure> {
+async fn demo(
+    client: &Client,
+    file: &std::path::Path,
+    arguments: &Arguments,
+) -> Result<(), Failure> {
     let charging = join(client, "charging", ORDERS, arguments).await?;
     let booking = join(client, "booking", CHARGES, arguments).await?;
     let stops = [charging.handle(), booking.handle()];

@@ -72,7 +72,9 @@ impl Order {
 
 /// Reads a payload.
 pub(crate) fn read<T: DeserializeOwned>(value: Option<&[u8]>) -> Result<T, Failure> {
-    Ok(serde_json::from_slice(value.ok_or("a record without a payload")?)?)
+    Ok(serde_json::from_slice(
+        value.ok_or("a record without a payload")?,
+    )?)
 }
 
 /// Writes a payload.

@@ -15,6 +15,8 @@ use tempfile::{NamedTempFile, TempDir};
 /// No step of a test may take longer. Generous, because tests run in parallel on small machines.
 const DEADLINE: Duration = Duration::from_mins(2);
 
+const ANY_PORT: &str = "127.0.0.1:0";
+
 /// A command of the binary under test, without the settings of whoever runs the tests.
 pub(crate) fn falcon(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_falcon"));
@@ -30,6 +32,7 @@ pub(crate) fn falcon(args: &[&str]) -> Command {
 /// A broker process and its data folder.
 pub(crate) struct Broker {
     process: Option<Served>,
+    listen: String,
     folder: TempDir,
     flags: Vec<String>,
     settings: Vec<(String, String)>,
@@ -71,6 +74,7 @@ impl Broker {
     pub(crate) fn on(folder: TempDir) -> Self {
         Self {
             process: None,
+            listen: ANY_PORT.to_owned(),
             folder,
             flags: Vec::new(),
             settings: Vec::new(),
@@ -83,6 +87,7 @@ impl Broker {
             .map(|(key, value)| (key.to_string(), value.to_string()));
         let mut broker = Self {
             process: None,
+            listen: ANY_PORT.to_owned(),
             folder: tempfile::tempdir().expect("a temporary folder"),
             flags: flags.iter().map(ToString::to_string).collect(),
             settings: settings.collect(),
@@ -95,7 +100,7 @@ impl Broker {
     pub(crate) fn serve(&mut self) {
         assert!(self.process.is_none(), "it is running");
         let log = NamedTempFile::new().expect("a temporary file");
-        let mut child = falcon(&["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        let mut child = falcon(&["serve", "--listen", &self.listen, "--data-dir"])
             .arg(self.data_dir())
             .args(&self.flags)
             .envs(self.settings.iter().map(|(key, value)| (key, value)))
@@ -206,6 +211,13 @@ impl Broker {
         self.signal(Signal::KILL);
         self.wait();
         self.serve();
+    }
+
+    /// Ends it without warning and starts it again where its clients look for it.
+    pub(crate) fn crash_and_come_back(&mut self) {
+        self.listen = self.address().to_owned();
+        self.crash_and_restart();
+        self.listen = ANY_PORT.to_owned();
     }
 
     /// Runs a command against it, which must succeed.

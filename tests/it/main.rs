@@ -9,6 +9,7 @@
 mod admin;
 mod backpressure;
 mod broker;
+mod consumer;
 mod crash;
 mod doctor;
 mod exposition;
