@@ -11,7 +11,7 @@ use falcon_crash::error::CrashError;
 use falcon_crash::kill;
 use falcon_crash::power::{self, FileSystem};
 use falcon_crash::report;
-use falcon_crash::results::{Results, write_json};
+use falcon_crash::results::{Repeated, Results, write_json};
 use falcon_crash::scale::{ScaleReport, measure};
 use falcon_crash::trial::{FUZZ, KINDS, Kind, SOAK, Trial, TrialOptions};
 
@@ -78,6 +78,17 @@ enum Command {
         long: bool,
         /// Kinds of trouble.
         #[arg(value_parser = KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>())]
+        names: Vec<String>,
+    },
+    /// Runs campaigns or trials of a long run again, alone, and puts them into its results.
+    Repeat {
+        #[command(flatten)]
+        common: Common,
+        /// The sources, for the results.
+        #[arg(long, default_value = "unknown")]
+        commit: String,
+        /// `kill`, `power-ext4`, `power-xfs`, or trials.
+        #[arg(required = true)]
         names: Vec<String>,
     },
     /// Judges a good history of so many records, and says what that took.
@@ -184,6 +195,11 @@ fn run(command: Command) -> Result<bool, CrashError> {
             }
             Ok(!trials.iter().any(|trial| trial.status == Status::Failed))
         }
+        Command::Repeat {
+            common,
+            commit,
+            names,
+        } => common.repeat(&commit, &names),
         Command::Scale { records } => {
             let report = measure(records)?;
             println!("{report:?}");
@@ -277,6 +293,36 @@ impl Common {
         }
         let trials = self.trials(is_long, trials)?;
         Ok((sections, trials, measure(records)?))
+    }
+
+    /// Runs these again as a long run does; `--json` names its results.
+    fn repeat(&self, commit: &str, names: &[String]) -> Result<bool, CrashError> {
+        let path = self.json.as_deref();
+        let path = path.ok_or_else(|| CrashError::Results("--json names no results".into()))?;
+        let mut results = Results::read(path)?;
+        let (kills, cuts, _) = LONG;
+        for name in names {
+            let section = match name.as_str() {
+                "kill" => Some(self.kill(kills, false)?),
+                "power-ext4" => Some(self.power(cuts, FileSystem::Ext4, false)?),
+                "power-xfs" => Some(self.power(cuts, FileSystem::Xfs, false)?),
+                _ => None,
+            };
+            if let Some(section) = section {
+                println!("{}", section.summary());
+                results.replace_section(section, Repeated::now(commit.to_owned()));
+                continue;
+            }
+            if !KINDS.iter().any(|kind| kind.name == name) {
+                return Err(CrashError::Results(format!("nothing is called {name}")));
+            }
+            for trial in self.trials(true, std::slice::from_ref(name))? {
+                trial.said.iter().for_each(|said| println!("  {said}"));
+                results.replace_trial(trial, Repeated::now(commit.to_owned()));
+            }
+        }
+        write_json(path, &results)?;
+        Ok(results.is_passed())
     }
 
     /// The trials of these names, or all.

@@ -164,9 +164,8 @@ impl Payments<'_> {
     fn end(&mut self, file: &Path) -> Result<(), CrashError> {
         for mut part in std::mem::take(&mut self.parts) {
             let name = part.name();
-            self.findings.expect(part.stop(END), || {
-                format!("{name} did not end in order")
-            });
+            self.findings
+                .expect(part.stop(END), || format!("{name} did not end in order"));
         }
         let audit = self.pipeline.command();
         let said = audited(audit, file, &self.pipeline.path)?;
@@ -235,10 +234,14 @@ fn write_flights(to: &Path, is_long: bool) -> Result<u64, CrashError> {
         }
         None if is_long && Path::new(YEAR).exists() => {
             let unpacked = Command::new("zcat").arg(YEAR).stdin(Stdio::null()).output();
-            unpacked.map_err(CrashError::io("unpack", Path::new(YEAR)))?.stdout
+            unpacked
+                .map_err(CrashError::io("unpack", Path::new(YEAR)))?
+                .stdout
         }
         None if is_long => {
-            eprintln!("payments: {FLIGHTS} names no file; one day, many times over, stands in for the year");
+            eprintln!(
+                "payments: {FLIGHTS} names no file; one day, many times over, stands in for the year"
+            );
             day()?.repeat(400)
         }
         None => day()?.repeat(3),

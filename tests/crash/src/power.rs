@@ -199,6 +199,17 @@ impl Power {
     }
 }
 
+impl Power {
+    /// Lets the file system's own tool mend it, and mounts it: the device refused writes of the file
+    /// system too, and half of a superblock is nothing that a broker could prevent.
+    fn repair(&mut self) -> Result<(), CrashError> {
+        let device = self.device_file.to_string_lossy();
+        // Exit code 1 is that it mended something. Whether that was enough shows now.
+        system::run("fsck.ext4", &["-y", "-f", &device]).ok();
+        self.mount()
+    }
+}
+
 impl Fault for Power {
     fn data_dir(&self) -> PathBuf {
         self.mount_point.join("data")

@@ -229,5 +229,23 @@ fn run(results: &Results) -> String {
         ),
     ];
     let rows = rows.map(|(name, value)| format!("| {name} | {} |", cells::cell(&value)));
-    format!("## The last run\n\n| | |\n|---|---|\n{}", rows.join("\n"))
+    let table = format!("## The last run\n\n| | |\n|---|---|\n{}", rows.join("\n"));
+    if results.repeated.is_empty() {
+        return table;
+    }
+    let repeated = results.repeated.iter();
+    let repeated = repeated.map(|(name, what)| {
+        format!(
+            "| `{}` | {} | commit `{}` |",
+            cells::cell(name),
+            cells::cell(&what.date),
+            cells::cell(&what.commit)
+        )
+    });
+    format!(
+        "{table}\n\nThese were run alone afterwards, in the same length, because they had failed or were \
+         not there yet\n(`tests/crash/run repeat NAME`); their figures are of then:\n\n\
+         | | Run | Sources |\n|---|---|---|\n{}",
+        repeated.collect::<Vec<_>>().join("\n")
+    )
 }

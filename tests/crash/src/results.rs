@@ -1,5 +1,6 @@
 //! The results file: what ran, where, with which seeds, and what came of it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -29,6 +30,30 @@ pub struct Results {
     pub trials: Vec<Trial>,
     /// What judging a large history took.
     pub judge: ScaleReport,
+    /// Campaigns and trials that were run alone after the others, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub repeated: BTreeMap<String, Repeated>,
+}
+
+/// When and on what something was run alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeated {
+    /// When it ended, RFC 3339.
+    pub date: String,
+    /// The sources, as git names them.
+    pub commit: String,
+}
+
+impl Repeated {
+    /// It ended now.
+    pub fn now(commit: String) -> Self {
+        let date = now();
+        Self { date, commit }
+    }
+}
+
+fn now() -> String {
+    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// A machine, as far as it matters.
@@ -78,7 +103,7 @@ impl Results {
         judge: ScaleReport,
     ) -> Self {
         Self {
-            date: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            date: now(),
             length: length.to_owned(),
             commit,
             machine: Machine::here(),
@@ -86,6 +111,34 @@ impl Results {
             sections,
             trials,
             judge,
+            repeated: BTreeMap::new(),
+        }
+    }
+
+    /// Reads what a run wrote.
+    ///
+    /// # Errors
+    /// When there is no such file, or it is something else.
+    pub fn read(path: &Path) -> Result<Self, CrashError> {
+        let text = std::fs::read_to_string(path).map_err(CrashError::io("read", path))?;
+        serde_json::from_str(&text).map_err(|error| CrashError::Results(error.to_string()))
+    }
+
+    /// Puts a campaign that was run again in the place of the one before.
+    pub fn replace_section(&mut self, section: Section, repeated: Repeated) {
+        self.repeated.insert(section.name.clone(), repeated);
+        match self.sections.iter_mut().find(|s| s.name == section.name) {
+            Some(before) => *before = section,
+            None => self.sections.push(section),
+        }
+    }
+
+    /// Puts a trial that was run again, or for the first time, in its place.
+    pub fn replace_trial(&mut self, trial: Trial, repeated: Repeated) {
+        self.repeated.insert(trial.name.clone(), repeated);
+        match self.trials.iter_mut().find(|t| t.name == trial.name) {
+            Some(before) => *before = trial,
+            None => self.trials.push(trial),
         }
     }
 

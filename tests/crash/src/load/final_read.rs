@@ -11,8 +11,10 @@ use super::groups::{GROUPS, fetch, offsets_of};
 use super::notes::Notes;
 use super::{Shared, TOPIC, subscribe, topics};
 use crate::error::CrashError;
-use crate::history::{NO_TOPIC, Op, now_ns};
+use crate::history::{Entry, NO_TOPIC, Op, now_ns};
 
+/// How often a read begins anew because of a trim.
+const TRIES_MAX: u32 = 5;
 /// Longest time between two records.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -38,30 +40,18 @@ async fn read(
     client: &Client,
     (notes, op): (&mut Notes, Op),
 ) -> Result<Result<(), Trouble>, CrashError> {
-    let ends = match client.latest_offsets(TOPIC).await {
-        Ok(ends) => ends,
-        Err(error) => return Ok(Err(error.into())),
-    };
-    let ends = ends.iter().filter(|end| end.offset > Offset::ZERO);
-    let mut left: BTreeMap<Partition, Offset> =
-        ends.map(|end| (end.partition, end.offset)).collect();
-    let mut records = match subscribe(client).from(Start::Earliest).open().await {
-        Ok(records) => records,
-        Err(error) => return Ok(Err(error.into())),
-    };
-    while !left.is_empty() {
-        match timeout(PATIENCE, records.next()).await {
-            Ok(Some(Ok(record))) => {
-                notes.read(op, &record)?;
-                if left.get(&record.partition) == Some(&record.next_offset()) {
-                    left.remove(&record.partition);
-                }
+    let mut tries = 0;
+    loop {
+        match read_records(shared, client, (notes, op)).await {
+            Ok(Some(entries)) => {
+                entries.iter().try_for_each(|entry| notes.push(entry))?;
+                break;
             }
-            // A trim that was due when the broker started. Within a partition it leaves a gap.
-            Ok(Some(Err(error))) if shared.is_late(&error) => {}
-            Ok(Some(Err(error))) => return Ok(Err(error.into())),
-            Ok(None) => return Ok(Err("the stream ended".into())),
-            Err(_) => return Ok(Err(format!("it waits for the ends of {left:?}").into())),
+            // A trim that was due when the broker started takes records away from under the reader. Nobody
+            // publishes any more, so the next read has them gone from its beginning.
+            Ok(None) if tries < TRIES_MAX => tries += 1,
+            Ok(None) => return Ok(Err("records go while nobody publishes".into())),
+            Err(trouble) => return Ok(Err(trouble)),
         }
     }
     if shared.has_topics
@@ -76,6 +66,35 @@ async fn read(
         }
     }
     Ok(Ok(()))
+}
+
+/// Every record of the lasting topic; `None` when some were trimmed meanwhile.
+async fn read_records(
+    shared: &Shared,
+    client: &Client,
+    (notes, op): (&Notes, Op),
+) -> Result<Option<Vec<Entry>>, Trouble> {
+    let ends = client.latest_offsets(TOPIC).await?;
+    let ends = ends.iter().filter(|end| end.offset > Offset::ZERO);
+    let mut left: BTreeMap<Partition, Offset> =
+        ends.map(|end| (end.partition, end.offset)).collect();
+    let mut records = subscribe(client).from(Start::Earliest).open().await?;
+    let mut entries = Vec::new();
+    while !left.is_empty() {
+        match timeout(PATIENCE, records.next()).await {
+            Ok(Some(Ok(record))) => {
+                entries.push(notes.entry(op, &record));
+                if left.get(&record.partition) == Some(&record.next_offset()) {
+                    left.remove(&record.partition);
+                }
+            }
+            Ok(Some(Err(error))) if shared.is_late(&error) => return Ok(None),
+            Ok(Some(Err(error))) => return Err(error.into()),
+            Ok(None) => return Err("the stream ended".into()),
+            Err(_) => return Err(format!("it waits for the ends of {left:?}").into()),
+        }
+    }
+    Ok(Some(entries))
 }
 
 /// All topics that are there, and what is in the short-lived ones.

@@ -36,8 +36,14 @@ impl Notes {
 
     /// A record was delivered.
     pub(super) fn read(&mut self, op: Op, record: &Delivered) -> Result<(), CrashError> {
+        let entry = self.entry(op, record);
+        self.push(&entry)
+    }
+
+    /// What is noted of a record that was delivered.
+    pub(super) fn entry(&self, op: Op, record: &Delivered) -> Entry {
         let now = now_ns();
-        self.push(&Entry {
+        Entry {
             op,
             outcome: Outcome::Ok,
             partition: number(record.partition.0),
@@ -46,7 +52,7 @@ impl Notes {
             offset: record.offset.get(),
             invoked_ns: now,
             completed_ns: now,
-        })
+        }
     }
 
     /// Which value a record carries.

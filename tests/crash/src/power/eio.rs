@@ -77,6 +77,7 @@ struct Seen {
     acked: u64,
     acks_after_failure: u64,
     read_after_failure: u64,
+    file_systems_repaired: u64,
 }
 
 impl Seen {
@@ -89,6 +90,7 @@ impl Seen {
         findings.figure("acked", self.acked);
         findings.figure("acks_after_failure", self.acks_after_failure);
         findings.figure("records_read_after_failure", self.read_after_failure);
+        findings.figure("file_systems_repaired", self.file_systems_repaired);
     }
 }
 
@@ -156,7 +158,10 @@ impl Point {
         let restarted_ns = now_ns();
         self.power.disk.set_illness(None);
         self.break_it(broker, seen, &mut load)?;
-        self.power.revive()?;
+        if self.power.revive().is_err() {
+            self.power.repair()?;
+            seen.file_systems_repaired += 1;
+        }
         if let Some(broker) = self.start(findings)? {
             load.finish();
             load.read_all()?;

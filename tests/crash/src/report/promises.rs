@@ -205,14 +205,12 @@ pub const PROMISES: &[Promise] = &[
     },
     Promise {
         text: "An atomic step is there whole or not at all, once: results and the position they came from",
-        shown: &[
-            trial_of(
-                "the payment pipeline of the examples, its parts and the broker killed at random while it works: each balance exact",
-                "payments",
-                "tests/crash/src/payments.rs",
-                ("kills", 200),
-            ),
-        ],
+        shown: &[trial_of(
+            "the payment pipeline of the examples, its parts and the broker killed at random while it works: each balance exact",
+            "payments",
+            "tests/crash/src/payments.rs",
+            ("kills", 200),
+        )],
     },
     Promise {
         text: "A committed offset never goes back",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::campaign::Section;
 use crate::checker::{Counts, Violation};
-use crate::results::Machine;
+use crate::results::{Machine, Repeated};
 use crate::scale::ScaleReport;
 use crate::trial::{KINDS, Trial};
 
@@ -138,6 +138,7 @@ fn results(sections: Vec<Section>, trials: Vec<Trial>) -> Results {
             peak_memory_bytes: Some(1 << 30),
             is_clean: true,
         },
+        repeated: BTreeMap::new(),
     }
 }
 
@@ -362,4 +363,29 @@ fn a_short_run_does_not_replace_a_long_one_and_plots_follow_their_results() {
     std::fs::remove_file(&plots[0]).unwrap();
     publish(from.path(), to.path()).unwrap();
     assert!(!plots[1].is_file());
+}
+
+#[test]
+fn what_was_run_alone_takes_the_place_of_what_failed_and_is_named() {
+    let mut failed = trial("soak", &[("acked", 1)]);
+    failed.status = Status::Failed;
+    let mut results = results(vec![], vec![failed]);
+    assert!(!results.is_passed());
+    let repeated = Repeated {
+        date: "2026-02-03T04:05:06Z".to_owned(),
+        commit: "fedcba987654".to_owned(),
+    };
+    results.replace_trial(trial("soak", &[("acked", 4_567)]), repeated.clone());
+    results.replace_trial(trial("new-one", &[("acked", 8)]), repeated);
+    assert!(results.is_passed());
+    assert_eq!(results.trials.len(), 2);
+    let text = serde_json::to_string(&results).expect("it is JSON");
+    let page = render(&Published::parse(&text).expect("it is"), &Words::default());
+    expect(
+        &page,
+        &[
+            "| `soak` | 2026-02-03T04:05:06Z | commit `fedcba987654` |",
+            "4,567",
+        ],
+    );
 }
