@@ -13,6 +13,9 @@
 //!
 //! Operations on short-lived topics, and on topics themselves, name the topic by the number of its name.
 //! Names have one owner each, so their entries are in the order in which things happened.
+//!
+//! Of members of groups, `partition` is a [`GroupPlace`]: group, topic and partition in one number, of the
+//! log alone where no group is concerned; `actor` is the member, and `value` the epoch, see [`ValueId::epoch`].
 #![expect(
     clippy::disallowed_methods,
     reason = "histories are files of the test, outside the broker and its io door"
@@ -62,6 +65,28 @@ pub enum Op {
     TopicRead,
     /// Such a read of a partition is over, at `offset`; of unknown outcome: was given up.
     TopicEnd,
+    /// A member learned that it owns a partition from now on, under an epoch.
+    Own,
+    /// It owns it no more: gave it up ([`Outcome::Ok`]), or was told that it lost it ([`Outcome::Failed`]).
+    Disown,
+    /// A member was given the record at `offset` when this began, and was done with it when this ended.
+    Handled,
+    /// A member stored the next offset under its epoch, alone or in a step; [`Outcome::Failed`]: refused as stale.
+    CommitOwned,
+    /// Somebody without part in it asked what a group has stored.
+    FetchOwned,
+    /// A record that steps published, in the full read after everything.
+    Output,
+    /// A member ran, as far as the group can tell: from its join, or its waking up, to its freezing or end.
+    Alive,
+    /// A member's handler did not return.
+    Stalled,
+    /// There was no broker.
+    Down,
+    /// The machine itself stood still.
+    Hiccup,
+    /// A partition is there from now on.
+    Exists,
 }
 
 /// How it ended for the client.
@@ -90,6 +115,57 @@ impl ValueId {
         publisher: u32::MAX,
         sequence: u32::MAX,
     };
+
+    /// Holds an epoch instead: its upper and lower half.
+    pub const fn of_epoch(epoch: u64) -> Self {
+        let bytes = epoch.to_le_bytes();
+        let ([low, high], _) = bytes.as_chunks::<4>() else {
+            return Self::FOREIGN;
+        };
+        Self {
+            publisher: u32::from_le_bytes(*high),
+            sequence: u32::from_le_bytes(*low),
+        }
+    }
+
+    /// The epoch it holds.
+    pub const fn epoch(self) -> u64 {
+        (self.publisher as u64) << 32 | self.sequence as u64
+    }
+}
+
+/// A partition of a topic as a group sees it, in one number.
+///
+/// LIMIT: 16 groups, 64 topics, 64 partitions each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupPlace(pub u16);
+
+impl GroupPlace {
+    const GROUP_BITS: u16 = 12;
+    const TOPIC_BITS: u16 = 6;
+    const LOG: u16 = (1 << Self::GROUP_BITS) - 1;
+
+    /// A partition, of no group in particular.
+    pub fn log(topic: u16, partition: u16) -> Self {
+        Self((topic << Self::TOPIC_BITS | partition) & Self::LOG)
+    }
+
+    /// The same partition for a group.
+    #[must_use]
+    pub fn of(self, group: u16) -> Self {
+        Self(group << Self::GROUP_BITS | self.0 & Self::LOG)
+    }
+
+    /// The group.
+    pub fn group(self) -> u16 {
+        self.0 >> Self::GROUP_BITS
+    }
+
+    /// The partition without the group.
+    #[must_use]
+    pub fn to_log(self) -> Self {
+        Self(self.0 & Self::LOG)
+    }
 }
 
 /// One operation of one client.
@@ -181,6 +257,17 @@ const fn op_byte(op: Op) -> u8 {
         Op::TopicPublish => 10,
         Op::TopicRead => 11,
         Op::TopicEnd => 12,
+        Op::Own => 13,
+        Op::Disown => 14,
+        Op::Handled => 15,
+        Op::CommitOwned => 16,
+        Op::FetchOwned => 17,
+        Op::Output => 18,
+        Op::Alive => 19,
+        Op::Stalled => 20,
+        Op::Down => 21,
+        Op::Hiccup => 22,
+        Op::Exists => 23,
     }
 }
 
@@ -198,6 +285,17 @@ const fn op_of(byte: u8) -> Option<Op> {
         10 => Some(Op::TopicPublish),
         11 => Some(Op::TopicRead),
         12 => Some(Op::TopicEnd),
+        13 => Some(Op::Own),
+        14 => Some(Op::Disown),
+        15 => Some(Op::Handled),
+        16 => Some(Op::CommitOwned),
+        17 => Some(Op::FetchOwned),
+        18 => Some(Op::Output),
+        19 => Some(Op::Alive),
+        20 => Some(Op::Stalled),
+        21 => Some(Op::Down),
+        22 => Some(Op::Hiccup),
+        23 => Some(Op::Exists),
         _ => None,
     }
 }
@@ -243,11 +341,32 @@ impl HistoryWriter {
         written.map_err(CrashError::io("write", &self.path))
     }
 
+    /// Adds an entry that is in the file when this returns, whatever becomes of the process.
+    pub fn push_now(&mut self, entry: &Entry) -> Result<(), CrashError> {
+        self.push(entry)?;
+        let flushed = self.file.flush();
+        flushed.map_err(CrashError::io("write", &self.path))
+    }
+
     /// Hands everything to the file.
     pub fn finish(mut self) -> Result<(), CrashError> {
         let flushed = self.file.flush();
         flushed.map_err(CrashError::io("write", &self.path))
     }
+}
+
+/// Removes an entry that a killed process had begun to write: what was to follow it has not happened.
+pub fn mend(path: &Path) -> Result<(), CrashError> {
+    let file = File::options().write(true).open(path);
+    let file = file.map_err(CrashError::io("open", path))?;
+    let metadata = file.metadata().map_err(CrashError::io("look at", path))?;
+    let header = MAGIC.len() as u64;
+    let entries = metadata.len().saturating_sub(header) / ENTRY_BYTES as u64;
+    if metadata.len() < header {
+        return std::fs::write(path, MAGIC).map_err(CrashError::io("write", path));
+    }
+    file.set_len(header + entries * ENTRY_BYTES as u64)
+        .map_err(CrashError::io("cut", path))
 }
 
 /// Entries that can be gone through any number of times, in the same order.
@@ -327,7 +446,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("h");
         let ops: Vec<Op> = (0..=u8::MAX).filter_map(op_of).collect();
-        assert_eq!(ops.len(), 12);
+        assert_eq!(ops.len(), 23);
         let outcomes = [Outcome::Ok, Outcome::Failed, Outcome::Unknown];
         let all = ops
             .into_iter()
@@ -339,6 +458,32 @@ mod tests {
         }
         writer.finish().unwrap();
         assert_eq!(collect(&path).unwrap(), all);
+    }
+
+    #[test]
+    fn an_epoch_and_a_place_are_kept_whole() {
+        for epoch in [0, 1, u64::from(u32::MAX) + 7, u64::MAX] {
+            assert_eq!(ValueId::of_epoch(epoch).epoch(), epoch);
+        }
+        let log = GroupPlace::log(3, 63);
+        let place = log.of(2);
+        assert_eq!((place.group(), place.to_log()), (2, log));
+        assert_ne!(place, GroupPlace::log(4, 0).of(2));
+    }
+
+    #[test]
+    fn what_a_killed_process_had_begun_to_write_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("h");
+        let mut writer = HistoryWriter::create(&path).unwrap();
+        writer.push_now(&entry(Op::Own, Outcome::Ok)).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes.len(), MAGIC.len() + ENTRY_BYTES);
+        for (kept, entries) in [(bytes.len() - 1, 0), (bytes.len(), 1), (3, 0)] {
+            std::fs::write(&path, &bytes[..kept]).unwrap();
+            mend(&path).unwrap();
+            assert_eq!(collect(&path).unwrap().len(), entries);
+        }
     }
 
     #[test]
