@@ -19,6 +19,7 @@ use crate::history::now_ns;
 use crate::own_tests;
 use crate::power::eio;
 use crate::read_only;
+use crate::rebalances;
 use crate::soak::soak;
 
 /// Findings kept in words.
@@ -52,6 +53,10 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: SOAK,
         run: soak,
+    },
+    Kind {
+        name: "rebalances",
+        run: rebalances::run,
     },
     Kind {
         name: "abuse",
