@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::core::Repeat;
 use crate::error::Error;
 use crate::start::Start;
-use crate::topics::check_topic;
+use crate::topics::{TopicMeta, check_topic};
 
 /// How a topic is created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,7 +207,7 @@ impl Client {
     ) -> Result<Vec<ListedOffset>, Error> {
         let at = at.into().position();
         let core = self.core();
-        core.with_topic(topic, async |meta| {
+        let list = |meta: TopicMeta| async move {
             let partitions = (0..meta.partitions).map(Partition);
             let request = ListOffsets {
                 topic_id: meta.id,
@@ -217,8 +217,8 @@ impl Client {
             };
             core.call("list offsets", Kind::ListOffsets, &request, Repeat::Safe)
                 .await
-        })
-        .await
+        };
+        core.with_topic(topic, list).await
     }
 
     /// The first offset still kept, for every partition of a topic.

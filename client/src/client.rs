@@ -11,10 +11,12 @@ use serde::de::DeserializeOwned;
 pub use builder::ClientBuilder;
 pub use shutdown::ShutdownReport;
 
+use crate::consumer::ConsumerBuilder;
 use crate::core::{Core, Keep};
 use crate::error::Error;
 use crate::offsets::Offsets;
 use crate::publisher::PublisherBuilder;
+use crate::step::Step;
 use crate::subscription::SubscriptionBuilder;
 use crate::typed::{Json, Topic};
 
@@ -59,6 +61,16 @@ impl Client {
     /// Offsets stored on the broker under a group name.
     pub fn offsets(&self, group: impl Into<String>) -> Offsets {
         Offsets::new(self.clone(), group.into())
+    }
+
+    /// A member of a consumer group.
+    pub fn consumer(&self, group: impl Into<String>) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.clone(), group.into())
+    }
+
+    /// An atomic step: records for any partitions, all or nothing.
+    pub fn step(&self) -> Step {
+        Step::new(self.clone(), Arc::clone(&self.core().steps), None)
     }
 
     /// A topic of values of one type, as JSON unless another codec is chosen.

@@ -18,6 +18,7 @@ use crate::backoff::Backoff;
 use crate::clock;
 use crate::connection::{Link, Session, StartError};
 use crate::error::{Error, Refusal};
+use crate::step::StepLanes;
 use crate::topics::Topics;
 
 /// Records published by this client, by their end.
@@ -48,6 +49,8 @@ pub(crate) struct Core {
     pub(crate) stop: CancellationToken,
     pub(crate) topics: Topics,
     pub(crate) counters: Counters,
+    /// Lanes for steps without a publisher id.
+    pub(crate) steps: Arc<StepLanes>,
     pub(crate) request_timeout: Duration,
 }
 

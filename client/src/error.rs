@@ -1,9 +1,11 @@
 //! What can go wrong, and the two questions every error answers: may I retry, and could it have
 //! happened anyway?
 
+mod consumer;
 mod lost;
 mod publish;
 mod refusal;
+mod step;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -14,9 +16,11 @@ use falcon_protocol::codes::{ErrorCode, Outcome, Retry};
 use falcon_protocol::ids::NameError;
 use thiserror::Error;
 
+pub use consumer::{CommitError, ConsumerError};
 pub use lost::{ConnectReason, LostReason};
 pub use publish::{PublishError, TrySendError};
 pub use refusal::Refusal;
+pub use step::StepError;
 pub use subscribe::SubscribeError;
 
 /// Why connecting, administration or an offset operation failed.

@@ -80,11 +80,14 @@ mod backoff;
 mod client;
 mod clock;
 mod connection;
+mod consumer;
 mod core;
 pub mod error;
+mod identity;
 mod offsets;
 mod publisher;
 mod start;
+mod step;
 mod subscription;
 mod sync;
 mod topics;
@@ -92,12 +95,21 @@ mod typed;
 
 pub use admin::{TopicChange, TopicOptions};
 pub use client::{Client, ClientBuilder, ShutdownReport};
+/// For the broker's tests.
+#[doc(hidden)]
+pub use consumer::member;
+pub use consumer::{
+    Assignor, AutoCommit, Consumer, ConsumerBuilder, ConsumerEvent, ConsumerEvents, ConsumerHandle,
+    OnDamage, OnError, Order, RetryPolicy, RunEnd, RunOptions, RunReport, TopicPartition,
+};
 pub use error::{
-    ConnectReason, Error, LostReason, PublishError, Refusal, SubscribeError, TrySendError,
+    CommitError, ConnectReason, ConsumerError, Error, LostReason, PublishError, Refusal, StepError,
+    SubscribeError, TrySendError,
 };
 pub use offsets::{Offsets, PartitionNumber};
 pub use publisher::{Publisher, PublisherBuilder, Receipt, Ticket};
 pub use start::Start;
+pub use step::{Step, StepReceipt};
 pub use subscription::{
     Delivered, Reset, Subscription, SubscriptionBuilder, SubscriptionEvent, SubscriptionEvents,
 };

@@ -28,6 +28,7 @@ use futures_core::Stream;
 pub use builder::{Reset, SubscriptionBuilder};
 pub use events::{SubscriptionEvent, SubscriptionEvents};
 
+use crate::consumer::Grant;
 use crate::core::{Counters, Keep};
 use crate::error::SubscribeError;
 use crate::offsets::PartitionNumber;
@@ -56,6 +57,8 @@ pub struct Delivered {
     pub value: Option<Bytes>,
     /// Named values beside the payload.
     pub headers: Vec<Header>,
+    /// Under what a consumer was given it.
+    pub(crate) grant: Option<Grant>,
 }
 
 impl Delivered {
@@ -169,6 +172,7 @@ impl Subscription {
             key: view.key,
             value: view.value,
             headers: view.headers,
+            grant: None,
         }
     }
 

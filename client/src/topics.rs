@@ -1,7 +1,7 @@
 //! What is known about topics: their numbers and partitions.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use falcon_protocol::ids::check_topic_name;
 use falcon_protocol::message::{MetadataRequest, MetadataResponse};
@@ -74,10 +74,11 @@ impl Core {
 
     /// Runs `work` with the topic, and once more with fresh knowledge when the broker says that
     /// what was remembered is out of date.
-    pub(crate) async fn with_topic<T>(
-        self: &Arc<Self>,
+    // Not `AsyncFn`: its future cannot be named, and so not be said to be `Send`.
+    pub(crate) async fn with_topic<T, F: Future<Output = Result<T, Error>> + Send>(
+        &self,
         name: &str,
-        work: impl AsyncFn(TopicMeta) -> Result<T, Error>,
+        work: impl Fn(TopicMeta) -> F + Send,
     ) -> Result<T, Error> {
         let meta = self.topic(name).await?;
         match work(meta).await {

@@ -12,6 +12,7 @@ use crate::address::Addresses;
 use crate::connection::{DialOptions, Link, dial, supervise};
 use crate::core::{Core, Counters, Keep};
 use crate::error::Error;
+use crate::step::StepLanes;
 use crate::topics::Topics;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -85,6 +86,7 @@ impl ClientBuilder {
             stop,
             topics: Topics::default(),
             counters: Counters::default(),
+            steps: StepLanes::anonymous(),
             request_timeout: self.request_timeout,
         };
         let keep = Keep {

@@ -121,9 +121,23 @@ impl Session {
         header: &[u8],
         batch: &Bytes,
     ) -> Result<oneshot::Receiver<Frame>, StartError> {
-        let bytes = (header.len() + batch.len()) as u64;
-        let (correlation, answer) = self.enter(Kind::Publish, bytes, None)?;
-        let frame = OutFrame::request(Kind::Publish, correlation, header, batch.clone());
+        self.start_bulk(Kind::Publish, header, batch)
+    }
+
+    /// Starts a step, which counts as a publish of its size.
+    pub(crate) fn start_step(&self, step: &Bytes) -> Result<oneshot::Receiver<Frame>, StartError> {
+        self.start_bulk(Kind::Step, &[], step)
+    }
+
+    fn start_bulk(
+        &self,
+        kind: Kind,
+        front: &[u8],
+        body: &Bytes,
+    ) -> Result<oneshot::Receiver<Frame>, StartError> {
+        let bytes = (front.len() + body.len()) as u64;
+        let (correlation, answer) = self.enter(kind, bytes, None)?;
+        let frame = OutFrame::request(kind, correlation, front, body.clone());
         self.outbox.push_bulk(frame);
         Ok(answer)
     }

@@ -43,7 +43,6 @@ impl Refusal {
     }
 
     /// A refusal with nothing but a code.
-    #[cfg(test)]
     pub(crate) fn bare(code: ErrorCode) -> Self {
         Self {
             code,

@@ -13,29 +13,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use falcon_protocol::{Batch, BatchBuilder, Producer, ProducerId, Record, limits::BATCH_BYTES_MAX};
+use falcon_protocol::{Batch, BatchBuilder, Producer, Record, limits::BATCH_BYTES_MAX};
 use tokio::time::Instant;
 
 use super::completion::Completion;
 use crate::error::{LostReason, Refusal};
+pub(super) use crate::identity::Identity;
 
 /// Batches of one partition that may be unanswered.
 pub(super) const IN_FLIGHT_MAX: usize = 5;
-
-/// Under which identity a partition's batches are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
-    pub(super) id: ProducerId,
-    pub(super) epoch: u32,
-}
-
-impl Identity {
-    /// That of a publisher without idempotence.
-    pub(super) const NONE: Self = Self {
-        id: ProducerId::NONE,
-        epoch: 0,
-    };
-}
 
 /// How far a batch has come.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use falcon_protocol::Kind;
 use falcon_protocol::codes::{ErrorCode, Outcome, Retry};
-use falcon_protocol::message::{InitProducer, ProducerGranted};
 use futures_util::FutureExt;
 use tokio::time::sleep;
 
@@ -14,7 +12,6 @@ use super::pump::{Event, Pump};
 use super::shared::Shared;
 use crate::backoff::Backoff;
 use crate::clock;
-use crate::core::Repeat;
 use crate::error::{Error, PublishError, Refusal};
 use crate::sync::lock;
 use crate::topics::TopicMeta;
@@ -333,15 +330,5 @@ impl Pump {
 
 /// Asks the broker for an identity; a publisher without idempotence needs none.
 pub(super) async fn init_producer(shared: &Shared) -> Result<Identity, Error> {
-    let request = InitProducer {
-        name: shared.name.clone(),
-    };
-    let granted: ProducerGranted = shared
-        .core
-        .call("init producer", Kind::InitProducer, &request, Repeat::Safe)
-        .await?;
-    Ok(Identity {
-        id: granted.producer_id,
-        epoch: granted.epoch,
-    })
+    shared.core.init_producer(shared.name.as_deref()).await
 }

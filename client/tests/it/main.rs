@@ -14,6 +14,7 @@ mod peer;
 mod publishing;
 mod refusals;
 mod requests;
+mod sendable;
 mod shutting_down;
 mod subscribing;
 mod typed;
