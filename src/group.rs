@@ -1,12 +1,13 @@
 //! Consumer groups: their committed offsets, and who of a group reads which partition.
 //!
-//! Owns which offsets are stored under which group name; topic patterns, the assignors,
-//! the coordinator. Promises: an
+//! Owns which offsets are stored under which group name, and the fences of owners; topic patterns, the
+//! assignors, the coordinator. Promises: an
 //! offset stands for the next record to read; it changes only by a commit that is durable. Pure:
 //! must not know the writer, the store, sockets.
 
 pub mod assign;
 pub mod coordinator;
+mod fences;
 pub mod pattern;
 mod row;
 #[cfg(test)]
@@ -15,6 +16,8 @@ mod tests;
 use std::collections::BTreeMap;
 
 use falcon_protocol::{Offset, PartitionId, TopicId};
+
+pub use fences::Fences;
 
 /// An offset stored under a group name.
 #[derive(Debug, Clone, PartialEq, Eq)]

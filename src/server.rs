@@ -18,6 +18,7 @@ mod publish;
 mod receiving;
 mod refusal;
 mod requests;
+mod step;
 mod subscribe;
 mod topics;
 mod write;

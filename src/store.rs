@@ -36,17 +36,20 @@ pub enum Table {
     Offsets,
     /// Single values: next topic id.
     Counters,
+    /// Epochs of owners by group, topic and partition; since folder format 2.
+    Fences,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Topics,
         Self::Partitions,
         Self::Producers,
         Self::Publishers,
         Self::Offsets,
         Self::Counters,
+        Self::Fences,
     ];
 
     /// The number in the journal.
@@ -58,6 +61,7 @@ impl Table {
             Self::Publishers => 4,
             Self::Offsets => 5,
             Self::Counters => 6,
+            Self::Fences => 7,
         }
     }
 

@@ -1,8 +1,9 @@
-//! Rows of the table `Offsets`.
+//! Rows of the tables `Offsets` and `Fences`.
 //!
 //! ```text
-//! key    u32 topic id, u32 partition (big-endian), then the group's name to the end
-//! value  u8 version 1, u64 offset, i64 commit_time_ms, str note (u16 length and the bytes)
+//! key      u32 topic id, u32 partition (big-endian), then the group's name to the end
+//! Offsets  u8 version 1, u64 offset, i64 commit_time_ms, str note (u16 length and the bytes)
+//! Fences   u8 version 1, u64 epoch, not 0
 //! ```
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -10,14 +11,14 @@ use falcon_protocol::limits::{GROUP_NAME_BYTES_MAX, OFFSET_NOTE_BYTES_MAX};
 use falcon_protocol::wire::{
     WireError, expect_end, read_i64, read_string, read_u8, read_u32, read_u64, write_short_bytes,
 };
-use falcon_protocol::{Offset, PartitionId};
+use falcon_protocol::{Offset, OwnerEpoch, PartitionId};
 
-use super::Committed;
+use super::{Committed, Fences};
 
 const VERSION: u8 = 1;
 
 impl Committed {
-    /// Key of an offset's row.
+    /// Key of an offset's row, and of a fence's.
     pub fn row_key(group: &str, partition: PartitionId) -> Bytes {
         let mut key = BytesMut::with_capacity(8 + group.len());
         key.put_u32(partition.topic.0);
@@ -26,7 +27,7 @@ impl Committed {
         key.freeze()
     }
 
-    /// Reads the key of an offset's row.
+    /// Reads the key of an offset's row, or of a fence's.
     pub fn decode_key(mut key: &[u8]) -> Result<(PartitionId, String), WireError> {
         let invalid = WireError::Invalid { field: "group" };
         let from = &mut key;
@@ -62,5 +63,29 @@ impl Committed {
         };
         expect_end(from)?;
         Ok(committed)
+    }
+}
+
+impl Fences {
+    /// Value of a fence's row.
+    pub fn encode_value(epoch: OwnerEpoch) -> Bytes {
+        let mut to = BytesMut::with_capacity(9);
+        to.put_u8(VERSION);
+        to.put_u64_le(epoch.0);
+        to.freeze()
+    }
+
+    /// Reads the value of a fence's row.
+    pub fn decode_value(mut value: &[u8]) -> Result<OwnerEpoch, WireError> {
+        let from = &mut value;
+        if read_u8(from, "version")? != VERSION {
+            return Err(WireError::Invalid { field: "version" });
+        }
+        let epoch = OwnerEpoch(read_u64(from, "epoch")?);
+        expect_end(from)?;
+        if epoch == OwnerEpoch::default() {
+            return Err(WireError::Invalid { field: "epoch" });
+        }
+        Ok(epoch)
     }
 }

@@ -36,3 +36,13 @@ fn the_count_follows_every_change() {
     offsets.remove("g", b);
     assert!(offsets.is_empty() && offsets.group("g").is_none());
 }
+
+#[test]
+fn a_fence_s_row_round_trips_and_zero_is_none() {
+    let epoch = falcon_protocol::OwnerEpoch(7);
+    let value = Fences::encode_value(epoch);
+    assert_eq!(Fences::decode_value(&value), Ok(epoch));
+    assert!(Fences::decode_value(&value[..8]).is_err());
+    let none = Fences::encode_value(falcon_protocol::OwnerEpoch(0));
+    assert!(Fences::decode_value(&none).is_err());
+}

@@ -44,7 +44,7 @@ pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) deliveries: mpsc::Sender<Delivery>,
-    /// Bytes of unanswered publishes.
+    /// Bytes of unanswered publishes and steps.
     pub(super) window: Arc<Semaphore>,
     /// Unanswered requests.
     pub(super) requests: Arc<Semaphore>,
@@ -246,6 +246,10 @@ impl Connection {
         }
         if kind == Kind::Publish {
             self.publish(frames, header).await.map_err(explain_read)?;
+            return Ok(None);
+        }
+        if kind == Kind::Step {
+            self.step(frames, header).await.map_err(explain_read)?;
             return Ok(None);
         }
         if body_bytes > CONTROL_BYTES_MAX {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use falcon_protocol::message::{PUBLISH_HEADER_BYTES, PublishAck, PublishHeader};
 use falcon_protocol::{Batch, ErrorCode, FrameHeader, Kind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -16,13 +16,13 @@ use crate::metrics::WriterMetrics;
 use crate::writer::{Appended, Command, Publish, PublishError};
 
 /// Charged for each publish beside its body: the command, its answer, its place in the queue.
-const OVERHEAD_BYTES: usize = 512;
+pub(super) const OVERHEAD_BYTES: usize = 512;
 
 /// A large body that takes longer than this, beside a second for each MiB, is late.
 const PROMPT: Duration = Duration::from_millis(500);
 
-/// What pays for a publish until it is answered.
-struct Permits {
+/// What pays for a publish or a step until it is answered.
+pub(super) struct Permits {
     /// A place among the requests, bytes of the connection's window, of the share of large bodies,
     /// of the total.
     _held: [Option<OwnedSemaphorePermit>; 4],
@@ -51,38 +51,51 @@ impl Connection {
             self.refuse_publish(correlation, &refusal);
             return Ok(());
         }
-        // What fits into the read buffer is read before it is paid for, so that a peer that sends
-        // slowly holds nothing that others wait for.
-        let is_small = body_bytes <= READ_BYTES;
-        let ahead = if is_small {
-            body_bytes
-        } else {
-            PUBLISH_HEADER_BYTES
-        };
-        let Ok(publish) = PublishHeader::decode(&mut frames.peek(ahead).await?) else {
+        let mut head = frames.peek(ahead(body_bytes, PUBLISH_HEADER_BYTES)).await?;
+        let Ok(publish) = PublishHeader::decode(&mut head) else {
             return Err(ReadError::Cut);
         };
-        let permits = match self.pay(body_bytes, is_small, publish.timeout_ms).await {
-            Ok(permits) => permits,
+        let charge = body_bytes + OVERHEAD_BYTES;
+        let received = self.receive(frames, body_bytes, charge, publish.timeout_ms);
+        let (mut body, permits) = match received.await? {
+            Ok(received) => received,
             Err(refusal) => {
-                frames.skip(body_bytes).await?;
                 self.refuse_publish(correlation, &refusal);
                 return Ok(());
             }
         };
-        let begun = Instant::now();
-        let waiting = self.shared.receiving.waiting();
-        let mut body = frames.body_while(body_bytes, waiting).await?;
-        if !is_small {
-            let allowed = PROMPT + Duration::from_secs((body_bytes >> 20) as u64);
-            self.is_prompt = begun.elapsed() <= allowed;
-        }
         body.advance(PUBLISH_HEADER_BYTES);
         match self.shared.checks.check(body).await {
             Err(refusal) => self.refuse_publish(correlation, &refusal),
             Ok(batch) => self.hand_over(correlation, publish, batch, permits).await,
         }
         Ok(())
+    }
+
+    /// Takes permits for `charge` bytes, then the body; or passes it over and says why.
+    pub(super) async fn receive(
+        &mut self,
+        frames: &mut FrameReader,
+        body_bytes: usize,
+        charge: usize,
+        timeout_ms: u32,
+    ) -> Result<Result<(Bytes, Permits), Refusal>, ReadError> {
+        let is_small = body_bytes <= READ_BYTES;
+        let permits = match self.pay(charge, is_small, timeout_ms).await {
+            Ok(permits) => permits,
+            Err(refusal) => {
+                frames.skip(body_bytes).await?;
+                return Ok(Err(refusal));
+            }
+        };
+        let begun = Instant::now();
+        let waiting = self.shared.receiving.waiting();
+        let body = frames.body_while(body_bytes, waiting).await?;
+        if !is_small {
+            let allowed = PROMPT + Duration::from_secs((body_bytes >> 20) as u64);
+            self.is_prompt = begun.elapsed() <= allowed;
+        }
+        Ok(Ok((body, permits)))
     }
 
     async fn hand_over(
@@ -116,22 +129,16 @@ impl Connection {
         }
     }
 
-    /// Takes permits for a publish, waiting at most the request's timeout or the broker's.
+    /// Takes permits for `bytes`, waiting at most the request's timeout or the broker's.
     ///
     /// ORDER: the connection's own limits before the total, so that a connection that waits for itself
     /// keeps nothing from the others.
-    async fn pay(
-        &self,
-        body_bytes: usize,
-        is_small: bool,
-        timeout_ms: u32,
-    ) -> Result<Permits, Refusal> {
+    async fn pay(&self, bytes: usize, is_small: bool, timeout_ms: u32) -> Result<Permits, Refusal> {
         let limit_ms = self.shared.timeouts.queue_ms;
         let patience_ms = match timeout_ms {
             0 => limit_ms,
             asked => limit_ms.min(u64::from(asked)),
         };
-        let bytes = body_bytes + OVERHEAD_BYTES;
         let take = async {
             let request = self.request_permit().await?;
             let window = acquire(&self.window, bytes).await?;
@@ -173,12 +180,22 @@ impl Connection {
     }
 }
 
+/// How much of a body is read before it is paid for: all that fits into the read buffer, so that a peer
+/// that sends slowly holds nothing that others wait for; else its head.
+pub(super) const fn ahead(body_bytes: usize, head_bytes: usize) -> usize {
+    if body_bytes <= READ_BYTES {
+        body_bytes
+    } else {
+        head_bytes
+    }
+}
+
 async fn acquire(semaphore: &Arc<Semaphore>, bytes: usize) -> Option<OwnedSemaphorePermit> {
     let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
     Arc::clone(semaphore).acquire_many_owned(permits).await.ok()
 }
 
-fn count_acked(metrics: &WriterMetrics, appended: &Appended, bytes: u64) {
+pub(super) fn count_acked(metrics: &WriterMetrics, appended: &Appended, bytes: u64) {
     metrics.batches_acked.add(1);
     if appended.is_duplicate {
         metrics.duplicates.add(1);
@@ -188,7 +205,7 @@ fn count_acked(metrics: &WriterMetrics, appended: &Appended, bytes: u64) {
     }
 }
 
-fn ack(appended: &Appended) -> PublishAck {
+pub(super) fn ack(appended: &Appended) -> PublishAck {
     PublishAck {
         base_offset: appended.base_offset,
         append_time_ms: appended.append_time_ms,

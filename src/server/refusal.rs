@@ -9,7 +9,7 @@ use crate::metrics::Rejection;
 use crate::partition::AdmitError;
 use crate::reader::ReadFailure;
 use crate::writer::{
-    JournalError, OffsetsError, ProducerError, PublishError, QueueClosed, TopicError,
+    JournalError, OffsetsError, ProducerError, PublishError, QueueClosed, StepError, TopicError,
 };
 
 /// Suggested wait when something is full or draining.
@@ -211,6 +211,30 @@ impl From<PublishError> for Refusal {
     }
 }
 
+impl From<StepError> for Refusal {
+    fn from(error: StepError) -> Self {
+        let text = error.to_string();
+        match error {
+            StepError::Batch { partition, source } => {
+                let mut refusal = Self::from(source).partition(partition.partition);
+                refusal.body.text = text;
+                refusal
+            }
+            StepError::Publish(error) => error.into(),
+            StepError::Offsets(error) => error.into(),
+            StepError::NamedTwice(_) => Self::new(ErrorCode::MalformedRequest, text),
+            StepError::OffsetMismatch {
+                partition, next, ..
+            } => Self::new(ErrorCode::OffsetMismatch, text)
+                .partition(partition.partition)
+                .range(next.0, 0),
+            StepError::PartlyKnown { partition } => {
+                Self::new(ErrorCode::OutOfSequence, text).partition(partition.partition)
+            }
+        }
+    }
+}
+
 impl From<TopicError> for Refusal {
     fn from(error: TopicError) -> Self {
         let text = error.to_string();
@@ -251,6 +275,11 @@ impl From<OffsetsError> for Refusal {
             OffsetsError::NoteTooLong(_) | OffsetsError::NamedTwice(_) => {
                 Self::new(ErrorCode::MalformedRequest, text)
             }
+            OffsetsError::StaleOwner {
+                partition, current, ..
+            } => Self::new(ErrorCode::StaleOwner, text)
+                .partition(partition.partition)
+                .range(current.0, 0),
             OffsetsError::UnknownGroup(_) => Self::new(ErrorCode::UnknownGroup, text),
             OffsetsError::Limit { limit, .. } => {
                 Self::new(ErrorCode::LimitReached, text).range(limit, 0)

@@ -14,7 +14,7 @@ use crate::metrics::Rejection;
 const SMALL_BYTES_MAX: usize = 64 * 1024;
 
 impl Connection {
-    /// Handles every request but publish and goodbye.
+    /// Handles every request but publish, step and goodbye.
     pub(super) async fn control(&mut self, kind: Kind, correlation: u32, body: Bytes) {
         let outcome = match kind {
             Kind::Ping => {
@@ -49,8 +49,7 @@ impl Connection {
             Kind::ListOffsets => self.list_offsets(correlation, &body).await,
             Kind::Subscribe => self.subscribe(correlation, &body).await,
             Kind::Unsubscribe => self.unsubscribe(correlation, &body).await,
-            Kind::Step
-            | Kind::CommitOwned
+            Kind::CommitOwned
             | Kind::ResetOffsets
             | Kind::DeleteGroup
             | Kind::JoinGroup
@@ -62,6 +61,7 @@ impl Connection {
             Kind::Hello
             | Kind::Goodbye
             | Kind::Publish
+            | Kind::Step
             | Kind::Draining
             | Kind::Window
             | Kind::Deliver

@@ -11,7 +11,7 @@ use super::error::{ProducerError, PublishError};
 use super::state::{
     EPOCH_FIRST, NEXT_PRODUCER_ID, NamedPublisher, State, counter_row, publisher_row,
 };
-use crate::partition::{Admission, AdmitError, PartitionState};
+use crate::partition::{Admission, AdmitError, BatchMark, PartitionState};
 use crate::store::StampedBatch;
 
 /// When places for publishers run out, those that were silent for this long are forgotten early.
@@ -28,10 +28,20 @@ impl State {
         batch: Batch,
         now_ms: i64,
     ) -> Result<Appended, PublishError> {
-        let topic = self
-            .catalog
-            .by_id(id.topic)
-            .ok_or(PublishError::UnknownTopic(id.topic))?;
+        self.check_place(id)?;
+        self.check_producer(&batch)?;
+        let producer = batch.header().producer.id;
+        self.check_producer_limit(u64::from(self.is_new_pair(id, producer)), now_ms)?;
+        match self.admission(id, &batch)? {
+            Admission::Duplicate(mark) => Ok(duplicate(&mark)),
+            Admission::Append { .. } => Ok(self.append(id, batch, now_ms)),
+        }
+    }
+
+    /// Refuses a partition that is not there.
+    pub(super) fn check_place(&self, id: PartitionId) -> Result<(), PublishError> {
+        let topic = self.catalog.by_id(id.topic);
+        let topic = topic.ok_or(PublishError::UnknownTopic(id.topic))?;
         if id.partition.0 >= topic.partitions {
             return Err(PublishError::UnknownPartition {
                 topic: topic.name.clone(),
@@ -39,65 +49,77 @@ impl State {
                 partition: id.partition,
             });
         }
-        self.check_producer(&batch)?;
-        self.check_producer_limit(id, batch.header().producer.id, now_ms)?;
+        Ok(())
+    }
+
+    /// What becomes of a batch. Changes nothing.
+    pub(super) fn admission(
+        &self,
+        id: PartitionId,
+        batch: &Batch,
+    ) -> Result<Admission, PublishError> {
+        let header = batch.header();
+        let state = self.partitions.get(&id);
+        let admitted = match state {
+            Some(state) => state.admit(&header.producer, header.record_count),
+            None => PartitionState::default().admit(&header.producer, header.record_count),
+        };
+        Ok(admitted?)
+    }
+
+    /// Puts a batch that was admitted as new into the group.
+    pub(super) fn append(&mut self, id: PartitionId, batch: Batch, now_ms: i64) -> Appended {
         let partition = self.partitions.entry(id).or_default();
         let mut header = *batch.header();
-        let record_count = header.record_count;
-        match partition.admit(&header.producer, record_count)? {
-            Admission::Duplicate(mark) => Ok(Appended {
-                base_offset: mark.base_offset,
-                append_time_ms: mark.append_time_ms,
-                record_count,
-                is_duplicate: true,
-            }),
-            Admission::Append { base_offset } => {
-                let append_time_ms = partition.stamp_time(now_ms);
-                let epoch = self.epoch;
-                header.base_offset = base_offset;
-                header.append_time_ms = append_time_ms;
-                header.epoch = epoch;
-                let known = partition.producer_count();
-                partition.append(&header);
-                self.producer_pairs += partition.producer_count() - known;
-                if let Some(named) = self.named.get_mut(&header.producer.id) {
-                    named.used_ms = named.used_ms.max(append_time_ms);
-                }
-                let stamp = Stamp {
-                    partition: id,
-                    base_offset,
-                    append_time_ms,
-                    epoch,
-                };
-                self.group.batches.push(StampedBatch { stamp, batch });
-                self.effects.partitions.push(id);
-                Ok(Appended {
-                    base_offset,
-                    append_time_ms,
-                    record_count,
-                    is_duplicate: false,
-                })
-            }
+        let (base_offset, record_count) = (partition.log_end, header.record_count);
+        let append_time_ms = partition.stamp_time(now_ms);
+        let epoch = self.epoch;
+        header.base_offset = base_offset;
+        header.append_time_ms = append_time_ms;
+        header.epoch = epoch;
+        let known = partition.producer_count();
+        partition.append(&header);
+        self.producer_pairs += partition.producer_count() - known;
+        if let Some(named) = self.named.get_mut(&header.producer.id) {
+            named.used_ms = named.used_ms.max(append_time_ms);
+        }
+        let stamp = Stamp {
+            partition: id,
+            base_offset,
+            append_time_ms,
+            epoch,
+        };
+        self.group.batches.push(StampedBatch { stamp, batch });
+        self.effects.partitions.push(id);
+        Appended {
+            base_offset,
+            append_time_ms,
+            record_count,
+            is_duplicate: false,
         }
     }
 
+    /// Whether a publisher would need a place in a partition.
+    pub(super) fn is_new_pair(&self, id: PartitionId, producer: ProducerId) -> bool {
+        let is_known = |state: &PartitionState| state.knows(producer);
+        producer.is_idempotent() && !self.partitions.get(&id).is_some_and(is_known)
+    }
+
     /// A publisher that is new to a partition needs a place; those idle for a while make room.
-    fn check_producer_limit(
+    pub(super) fn check_producer_limit(
         &mut self,
-        id: PartitionId,
-        producer: ProducerId,
+        new: u64,
         now_ms: i64,
     ) -> Result<(), PublishError> {
         let limit = self.limits.producers_max;
-        let is_full = self.producer_pairs as u64 >= limit;
-        let is_known = |state: &PartitionState| state.knows(producer);
-        if !is_full || !producer.is_idempotent() || self.partitions.get(&id).is_some_and(is_known) {
+        let is_over = |state: &Self| state.producer_pairs as u64 + new > limit;
+        if new == 0 || !is_over(self) {
             return Ok(());
         }
         if is_due(&mut self.pairs_searched_ms, now_ms) {
             self.expire_producers(now_ms.saturating_sub(PRODUCER_IDLE_MS));
         }
-        if self.producer_pairs as u64 >= limit {
+        if is_over(self) {
             return Err(PublishError::Limit {
                 what: "limits.producers_max",
                 limit,
@@ -106,7 +128,7 @@ impl State {
         Ok(())
     }
 
-    fn check_producer(&self, batch: &Batch) -> Result<(), AdmitError> {
+    pub(super) fn check_producer(&self, batch: &Batch) -> Result<(), AdmitError> {
         let producer = batch.header().producer;
         let producer_id = producer.id;
         if producer_id.0 >= self.next_producer_id {
@@ -191,6 +213,16 @@ impl State {
             .rows
             .push(counter_row(NEXT_PRODUCER_ID, self.next_producer_id));
         id
+    }
+}
+
+/// The answer to a batch that was appended before.
+pub(super) const fn duplicate(mark: &BatchMark) -> Appended {
+    Appended {
+        base_offset: mark.base_offset,
+        append_time_ms: mark.append_time_ms,
+        record_count: mark.record_count,
+        is_duplicate: true,
     }
 }
 

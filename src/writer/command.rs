@@ -1,9 +1,10 @@
 //! What the writer can be asked to do.
 
-use falcon_protocol::message::{ConfigEntry, ProducerGranted};
-use falcon_protocol::{Batch, Offset, PartitionId, TopicId};
+use falcon_protocol::message::{CommitOwned, ConfigEntry, ProducerGranted};
+use falcon_protocol::{Batch, Offset, OwnerEpoch, PartitionId, TopicId};
 
-use super::error::{OffsetsError, ProducerError, PublishError, TopicError};
+use super::error::{OffsetsError, ProducerError, PublishError, StepError, TopicError};
+use super::fences::Fenced;
 use crate::store::Purpose;
 
 /// Called once, on the writer's thread, with the outcome. Must not block.
@@ -33,6 +34,27 @@ pub struct Publish {
     pub batch: Batch,
     /// Gets the outcome; holds the permits that pay for the batch's memory.
     pub answer: PublishAnswer,
+}
+
+/// A step's batch.
+#[derive(Debug, Clone)]
+pub struct StepEntry {
+    /// Where; no partition twice.
+    pub partition: PartitionId,
+    /// What the partition's next offset must be.
+    pub expected: Option<Offset>,
+    /// What: its checksum and records were verified.
+    pub batch: Batch,
+}
+
+/// Append batches and store offsets, all or nothing. LIMIT: what fits into a frame, which is far less
+/// than what fits into a commit group.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// What to append.
+    pub batches: Vec<StepEntry>,
+    /// Offsets from the owners of their partitions.
+    pub commit: Option<CommitOwned>,
 }
 
 /// Change a topic.
@@ -72,6 +94,9 @@ pub struct Trim {
 pub enum Command {
     /// Append a batch.
     Publish(Publish),
+    /// Append batches and store offsets, all or nothing; answers each batch in order. The answer holds
+    /// the permits that pay for the memory.
+    Step(Step, Answer<Vec<Appended>, StepError>),
     /// Create a topic: name, partitions, settings.
     CreateTopic(String, u32, Vec<ConfigEntry>, Answer<TopicId, TopicError>),
     /// Change a topic.
@@ -80,8 +105,23 @@ pub enum Command {
     DeleteTopic(String, Answer<(), TopicError>),
     /// Allocate a producer id, or take over a named one.
     InitProducer(Option<String>, Answer<ProducerGranted, ProducerError>),
-    /// Store offsets.
+    /// Store offsets, whoever owns the partitions.
     CommitOffsets(CommitOffsets, Answer<(), OffsetsError>),
+    /// Store offsets from the owners of their partitions.
+    CommitOwned(CommitOwned, Answer<(), OffsetsError>),
+    /// Store offsets and fence who owns the partitions; answers the fences that were raised.
+    ResetOffsets(
+        CommitOffsets,
+        Answer<Vec<(PartitionId, OwnerEpoch)>, OffsetsError>,
+    ),
+    /// Put epochs of a group's partitions in force; answers each, once durable.
+    Fence(
+        String,
+        Vec<(PartitionId, OwnerEpoch)>,
+        Answer<Vec<Fenced>, OffsetsError>,
+    ),
+    /// Forget a group: offsets and fences.
+    DeleteGroup(String, Answer<(), OffsetsError>),
     /// Forget a group's offsets: group, topic.
     DeleteOffsets(String, Option<String>, Answer<(), OffsetsError>),
     /// Let go of old records.
@@ -92,26 +132,59 @@ pub enum Command {
     ExpireProducers(i64),
 }
 
+/// What a row takes besides names and notes.
+const ROW_BYTES: usize = 64;
+
 impl Command {
     /// How far a full device lets it get.
-    pub(super) const fn purpose(&self) -> Purpose {
+    pub(super) fn purpose(&self) -> Purpose {
         match self {
             Self::Publish(_) => Purpose::Batches,
-            Self::CreateTopic(..) | Self::InitProducer(..) | Self::CommitOffsets(..) => {
-                Purpose::Rows
-            }
+            Self::Step(step, _) if !step.batches.is_empty() => Purpose::Batches,
+            Self::Step(..)
+            | Self::CreateTopic(..)
+            | Self::InitProducer(..)
+            | Self::CommitOffsets(..)
+            | Self::CommitOwned(..)
+            | Self::ResetOffsets(..)
+            | Self::Fence(..) => Purpose::Rows,
             Self::AlterTopic(..)
             | Self::DeleteTopic(..)
             | Self::DeleteOffsets(..)
+            | Self::DeleteGroup(..)
             | Self::Trim(_)
             | Self::Tidy(_)
             | Self::ExpireProducers(_) => Purpose::Freeing,
         }
     }
 
+    /// Bytes of the batches it appends, and how many they are.
+    pub(super) fn batch_bytes(&self) -> (u64, u64) {
+        match self {
+            Self::Publish(publish) => (publish.batch.bytes().len() as u64, 1),
+            Self::Step(step, _) => {
+                let batches = step.batches.iter();
+                let bytes = batches.map(|entry| entry.batch.bytes().len() as u64);
+                (bytes.sum(), step.batches.len() as u64)
+            }
+            Self::CreateTopic(..)
+            | Self::AlterTopic(..)
+            | Self::DeleteTopic(..)
+            | Self::InitProducer(..)
+            | Self::CommitOffsets(..)
+            | Self::CommitOwned(..)
+            | Self::ResetOffsets(..)
+            | Self::Fence(..)
+            | Self::DeleteOffsets(..)
+            | Self::DeleteGroup(..)
+            | Self::Trim(_)
+            | Self::Tidy(_)
+            | Self::ExpireProducers(_) => (0, 0),
+        }
+    }
+
     /// About how many bytes of rows it adds to its commit group.
     pub(super) fn row_bytes(&self) -> usize {
-        const ROW_BYTES: usize = 64;
         match self {
             Self::Publish(_) | Self::ExpireProducers(_) | Self::Tidy(_) => 0,
             Self::CreateTopic(name, ..) | Self::DeleteTopic(name, _) => name.len() + ROW_BYTES,
@@ -121,9 +194,22 @@ impl Command {
                 let notes: usize = commit.offsets.iter().map(|(.., note)| note.len()).sum();
                 notes + commit.offsets.len() * (commit.group.len() + ROW_BYTES)
             }
+            Self::Step(step, _) => step.commit.as_ref().map_or(0, owned_bytes),
+            Self::CommitOwned(commit, _) => owned_bytes(commit),
+            // A fence's row each besides.
+            Self::ResetOffsets(commit, _) => {
+                let notes: usize = commit.offsets.iter().map(|(.., note)| note.len()).sum();
+                notes + commit.offsets.len() * 2 * (commit.group.len() + ROW_BYTES)
+            }
+            Self::Fence(group, wanted, _) => wanted.len() * (group.len() + ROW_BYTES),
             // As many rows as the group has offsets: close the commit group behind it.
-            Self::DeleteOffsets(..) => usize::MAX / 2,
+            Self::DeleteOffsets(..) | Self::DeleteGroup(..) => usize::MAX / 2,
             Self::Trim(trims) => trims.len() * ROW_BYTES,
         }
     }
+}
+
+fn owned_bytes(commit: &CommitOwned) -> usize {
+    let notes: usize = commit.offsets.iter().map(|owned| owned.note.len()).sum();
+    notes + commit.offsets.len() * (commit.group.len() + ROW_BYTES)
 }

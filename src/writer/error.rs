@@ -2,7 +2,7 @@
 
 use falcon_protocol::ids::NameError;
 use falcon_protocol::limits::{OFFSET_NOTE_BYTES_MAX, TOPIC_PARTITIONS_MAX};
-use falcon_protocol::{Offset, Partition, PartitionId, TopicId};
+use falcon_protocol::{Offset, OwnerEpoch, Partition, PartitionId, TopicId};
 use thiserror::Error;
 
 use crate::partition::AdmitError;
@@ -59,6 +59,50 @@ pub enum PublishError {
     /// The journal did not take it.
     #[error(transparent)]
     Journal(#[from] JournalError),
+}
+
+/// Why a step was refused, all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StepError {
+    /// One of its batches cannot be appended.
+    #[error("the batch for partition {partition}: {source}")]
+    Batch {
+        /// Where it was to go.
+        partition: PartitionId,
+        /// Why not.
+        source: PublishError,
+    },
+    /// A configured limit is reached, or the journal did not take it.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// Its offsets cannot be stored.
+    #[error(transparent)]
+    Offsets(#[from] OffsetsError),
+    /// A partition is named twice.
+    #[error("partition {0} is named twice")]
+    NamedTwice(PartitionId),
+    /// The next offset is another than the publisher expects.
+    #[error("the next offset of partition {partition} is {next}, not {expected}")]
+    OffsetMismatch {
+        /// The partition.
+        partition: PartitionId,
+        /// As given.
+        expected: Offset,
+        /// As it is.
+        next: Offset,
+    },
+    /// Some of its batches were appended before and some were not: they are of another step.
+    #[error("the batch for partition {partition} was appended before, others of the step were not")]
+    PartlyKnown {
+        /// Where the first known one is.
+        partition: PartitionId,
+    },
+}
+
+impl From<JournalError> for StepError {
+    fn from(error: JournalError) -> Self {
+        Self::Publish(error.into())
+    }
 }
 
 /// Why a topic was not changed.
@@ -137,6 +181,18 @@ pub enum OffsetsError {
         /// Next offset to be assigned.
         high: Offset,
     },
+    /// The partition was granted to somebody else since, or its group was deleted or reset.
+    #[error(
+        "partition {partition} was granted anew: its epoch is {current}, the commit has {given}"
+    )]
+    StaleOwner {
+        /// The partition.
+        partition: PartitionId,
+        /// Its fence; 0: it has none.
+        current: OwnerEpoch,
+        /// As given.
+        given: OwnerEpoch,
+    },
     /// A partition is named twice.
     #[error("partition {0} is named twice")]
     NamedTwice(PartitionId),
@@ -144,7 +200,7 @@ pub enum OffsetsError {
     #[error("the note has {0} bytes, at most {OFFSET_NOTE_BYTES_MAX} are allowed")]
     NoteTooLong(usize),
     /// The group has no offsets.
-    #[error("group {0:?} has no committed offsets")]
+    #[error("nothing is stored of group {0:?}")]
     UnknownGroup(String),
     /// A configured limit is reached.
     #[error("the broker allows {limit} in {what}")]

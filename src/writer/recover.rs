@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use falcon_protocol::wire::{WireError, expect_end, read_u32, read_u64};
-use falcon_protocol::{BatchHeader, Offset, PartitionId, ProducerId};
+use falcon_protocol::{BatchHeader, Offset, OwnerEpoch, PartitionId, ProducerId};
 use tracing::error;
 
-use super::state::{NEXT_PRODUCER_ID, NEXT_TOPIC_ID, NamedPublisher, State};
+use super::state::{FENCE_FLOOR, NEXT_PRODUCER_ID, NEXT_TOPIC_ID, NamedPublisher, State};
 use crate::catalog::Topic;
-use crate::group::Committed;
+use crate::group::{Committed, Fences};
 use crate::partition::{PartitionState, ProducerState};
 use crate::store::{Replay, Table};
 
@@ -24,6 +24,7 @@ impl Replay for State {
             Table::Publishers => self.replay_publisher(key, value),
             Table::Offsets => self.replay_offset(key, value),
             Table::Counters => self.replay_counter(key, value),
+            Table::Fences => self.replay_fence(key, value),
         };
         if let Err(reason) = applied {
             error!(?table, key_bytes = key.len(), %reason, "a row of the journal cannot be read");
@@ -55,6 +56,7 @@ impl State {
             catalog.remove(id);
             self.partitions.retain(|partition, _| partition.topic != id);
             self.recovered_offsets.remove_topic(id);
+            self.fences.remove_topic(id);
         }
         Ok(())
     }
@@ -112,6 +114,18 @@ impl State {
         Ok(())
     }
 
+    fn replay_fence(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), WireError> {
+        let (partition, group) = Committed::decode_key(key)?;
+        match value {
+            Some(value) => {
+                let epoch = Fences::decode_value(value)?;
+                self.fences.put(&group, partition, epoch);
+            }
+            None => self.fences.remove(&group, partition),
+        }
+        Ok(())
+    }
+
     fn replay_counter(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), WireError> {
         let number = read_u64(&mut value.unwrap_or_default(), "counter")?;
         if key == NEXT_TOPIC_ID {
@@ -120,6 +134,8 @@ impl State {
             self.next_topic_id = self.next_topic_id.max(next);
         } else if key == NEXT_PRODUCER_ID {
             self.next_producer_id = self.next_producer_id.max(number);
+        } else if key == FENCE_FLOOR {
+            self.fence_floor = self.fence_floor.max(OwnerEpoch(number));
         }
         Ok(())
     }

@@ -6,13 +6,14 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use super::command::{Answer, Appended, Command, PublishAnswer};
-use super::error::{JournalError, PublishError};
+use super::answers::Answers;
+use super::error::JournalError;
 use super::handle::{Queued, WriterHandle};
-use super::state::{Effects, OffsetChange, State, TopicChange};
+use super::state::{Effects, State, TopicChange};
 use super::turn::{Demand, Turn};
 use super::views::{Views, WriteState};
 use crate::clock::{self, Instant};
+use crate::group::Offsets;
 use crate::metrics::{Metrics, Scale};
 use crate::store::{CommitError, Purpose, Store};
 
@@ -48,7 +49,7 @@ pub fn spawn(
         store,
         views: Arc::clone(&views),
         metrics,
-        pending: Vec::new(),
+        answers: Answers::default(),
         tidied: Vec::new(),
         failed: false,
     };
@@ -106,28 +107,22 @@ impl Drop for PanicWatch {
     }
 }
 
-/// An answer that waits for the sync of its group.
-enum Pending {
-    Publish(PublishAnswer, Result<Appended, PublishError>),
-    Other(Box<dyn FnOnce(Result<(), JournalError>) + Send>),
-}
-
 /// What a turn may append.
 #[derive(Debug, Clone, Copy)]
-struct Room {
-    batches: Result<(), JournalError>,
-    rows: Result<(), JournalError>,
-    freeing: Result<(), JournalError>,
+pub(super) struct Room {
+    pub(super) batches: Result<(), JournalError>,
+    pub(super) rows: Result<(), JournalError>,
+    pub(super) freeing: Result<(), JournalError>,
 }
 
-struct Writer {
-    state: State,
+pub(super) struct Writer {
+    pub(super) state: State,
     store: Arc<dyn Store>,
-    views: Arc<Views>,
+    pub(super) views: Arc<Views>,
     metrics: Arc<Metrics>,
-    pending: Vec<Pending>,
+    pub(super) answers: Answers,
     /// Who waits for the store to be tidied.
-    tidied: Vec<Box<dyn FnOnce() + Send>>,
+    pub(super) tidied: Vec<Box<dyn FnOnce() + Send>>,
     failed: bool,
 }
 
@@ -146,7 +141,7 @@ impl Writer {
                 self.admit(command, room);
             }
             let outcome = self.make_durable();
-            self.answer(outcome);
+            self.answers.give(outcome);
             self.tidy();
             metrics.writer.turns.end();
         }
@@ -237,90 +232,6 @@ impl Writer {
         }
     }
 
-    /// Decides on a command and queues its answer.
-    ///
-    /// A full disk stops publishes first: other changes are small and use the reserve.
-    fn admit(&mut self, command: Command, room: Room) {
-        let now_ms = clock::now_unix_ms();
-        let room = match command.purpose() {
-            Purpose::Batches | Purpose::Copies => room.batches,
-            Purpose::Rows => room.rows,
-            Purpose::Freeing => room.freeing,
-        };
-        if let Err(refused) = room {
-            return self.refuse(command, refused);
-        }
-        let state = &mut self.state;
-        match command {
-            Command::Publish(publish) => {
-                let result = state.publish(publish.partition, publish.batch, now_ms);
-                self.pending.push(Pending::Publish(publish.answer, result));
-            }
-            Command::CreateTopic(name, partitions, config, answer) => {
-                let result = state.create_topic(name, partitions, &config, now_ms);
-                self.defer(answer, result);
-            }
-            Command::AlterTopic(change, answer) => {
-                let result = state.alter_topic(change);
-                self.defer(answer, result);
-            }
-            Command::DeleteTopic(name, answer) => {
-                let result = state.delete_topic(name);
-                self.defer(answer, result);
-            }
-            Command::InitProducer(name, answer) => {
-                let result = state.init_producer(name, now_ms);
-                self.defer(answer, result);
-            }
-            Command::CommitOffsets(commit, answer) => {
-                let result = state.commit_offsets(commit, &self.views.offsets(), now_ms);
-                self.defer(answer, result);
-            }
-            Command::DeleteOffsets(group, topic, answer) => {
-                let result = state.delete_offsets(group, topic, &self.views.offsets());
-                self.defer(answer, result);
-            }
-            Command::Trim(trims) => state.trim(&trims),
-            Command::ExpireProducers(before_ms) => state.expire_producers(before_ms),
-            Command::Tidy(tidied) => self.tidied.push(tidied),
-        }
-    }
-
-    /// Refuses a command before anything is decided.
-    fn refuse(&mut self, command: Command, refused: JournalError) {
-        match command {
-            Command::Publish(publish) => {
-                self.pending
-                    .push(Pending::Publish(publish.answer, Err(refused.into())));
-            }
-            Command::Trim(_) | Command::ExpireProducers(_) => {}
-            Command::Tidy(tidied) => self.tidied.push(tidied),
-            Command::CreateTopic(.., answer) => self.defer(answer, Err(refused.into())),
-            Command::AlterTopic(_, answer) | Command::DeleteTopic(_, answer) => {
-                self.defer(answer, Err(refused.into()));
-            }
-            Command::InitProducer(_, answer) => self.defer(answer, Err(refused.into())),
-            Command::CommitOffsets(_, answer) | Command::DeleteOffsets(.., answer) => {
-                self.defer(answer, Err(refused.into()));
-            }
-        }
-    }
-
-    /// Queues an answer. A refusal waits too: it may depend on a change of the same group.
-    fn defer<T, E>(&mut self, answer: Answer<T, E>, result: Result<T, E>)
-    where
-        T: Send + 'static,
-        E: From<JournalError> + Send + 'static,
-    {
-        self.pending.push(Pending::Other(Box::new(move |journal| {
-            answer(match (journal, result) {
-                (Ok(()), result) => result,
-                (Err(_), Err(refused)) => Err(refused),
-                (Err(failure), Ok(_)) => Err(failure.into()),
-            });
-        })));
-    }
-
     /// Appends the group, syncs, publishes what changed.
     fn make_durable(&mut self) -> Result<(), JournalError> {
         self.state.put_trimmed_rows();
@@ -363,50 +274,34 @@ impl Writer {
         outcome
     }
 
-    /// ORDER: the catalog first, so that new partitions have views; watermarks after the store
-    /// made the batches readable; the store is told of trims when readers no longer go there.
+    /// ORDER: the catalog first, so that new partitions have views, empty ones: what the group has for
+    /// them appears with the rest of it. Watermarks after the store made the batches readable; the
+    /// store is told of trims when readers no longer go there.
     fn publish(&mut self, mut effects: Effects) {
         effects.partitions.sort_unstable();
         effects.partitions.dedup();
         effects.topics.iter().for_each(log_topic);
         if effects.is_catalog_changed {
-            self.views
-                .publish_catalog(Arc::clone(&self.state.catalog), &self.state.partitions);
+            let catalog = Arc::clone(&self.state.catalog);
+            self.views.publish_catalog(catalog, |_| None);
         }
-        for id in effects.partitions {
-            if let Some(partition) = self.state.partitions.get(&id) {
-                self.views.publish_partition(id, partition);
+        let states = &self.state.partitions;
+        let changed = effects.partitions.iter();
+        let changed: Vec<_> = changed
+            .filter_map(|id| Some((*id, states.get(id)?)))
+            .collect();
+        let offsets_count = &mut self.state.offsets_count;
+        let changes = effects.offsets;
+        let is_changed = !changes.is_empty();
+        let change = is_changed.then_some(|offsets: &mut Offsets| {
+            for change in changes {
+                change.apply(offsets);
             }
-        }
-        if !effects.offsets.is_empty() {
-            self.views.change_offsets(|offsets| {
-                for change in effects.offsets {
-                    match change {
-                        OffsetChange::Put(group, id, committed) => {
-                            offsets.put(&group, id, committed);
-                        }
-                        OffsetChange::Remove(group, id) => offsets.remove(&group, id),
-                        OffsetChange::RemoveTopic(topic) => offsets.remove_topic(topic),
-                    }
-                }
-                self.state.offsets_count = offsets.len() as u64;
-            });
-        }
+            *offsets_count = offsets.len() as u64;
+        });
+        self.views.publish_group(&changed, change);
         for (id, log_start) in effects.trims {
             self.store.trim(id, log_start);
-        }
-    }
-
-    fn answer(&mut self, outcome: Result<(), JournalError>) {
-        for pending in self.pending.drain(..) {
-            match pending {
-                Pending::Other(answer) => answer(outcome),
-                Pending::Publish(answer, result) => answer(match (outcome, result) {
-                    (Ok(()), result) => result,
-                    (Err(_), Err(refused)) => Err(refused),
-                    (Err(failure), Ok(_)) => Err(failure.into()),
-                }),
-            }
         }
     }
 

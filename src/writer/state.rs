@@ -1,13 +1,13 @@
 //! The writer's state: everything that commands are decided against.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use falcon_protocol::{Offset, PartitionId, ProducerId, TopicId};
+use falcon_protocol::{Offset, OwnerEpoch, PartitionId, ProducerId, TopicId};
 
 use crate::catalog::{Catalog, Topic};
-use crate::group::{Committed, Offsets};
+use crate::group::{Committed, Fences, Offsets};
 use crate::partition::{PartitionState, ProducerState};
 use crate::store::{CommitGroup, Row, Table};
 
@@ -18,7 +18,7 @@ pub struct StateLimits {
     pub topics_max: u64,
     /// Partitions of all topics.
     pub partitions_max: u64,
-    /// Committed offsets of all groups.
+    /// Committed offsets of all groups, and as many fences.
     pub committed_offsets_max: u64,
     /// Named publishers, and remembered (publisher, partition) pairs.
     pub producers_max: u64,
@@ -46,6 +46,17 @@ pub(super) enum OffsetChange {
     RemoveTopic(TopicId),
 }
 
+impl OffsetChange {
+    /// The sync returned.
+    pub(super) fn apply(self, offsets: &mut Offsets) {
+        match self {
+            Self::Put(group, id, committed) => offsets.put(&group, id, committed),
+            Self::Remove(group, id) => offsets.remove(&group, id),
+            Self::RemoveTopic(topic) => offsets.remove_topic(topic),
+        }
+    }
+}
+
 /// A change of a topic that waits for its sync.
 #[derive(Debug)]
 pub(super) enum TopicChange {
@@ -60,14 +71,25 @@ pub(super) struct Effects {
     pub(super) partitions: Vec<PartitionId>,
     pub(super) is_catalog_changed: bool,
     pub(super) offsets: Vec<OffsetChange>,
-    /// Offsets that `offsets` stores for the first time.
-    pub(super) new_offsets: HashSet<(String, PartitionId)>,
+    /// What `offsets` makes of each offset it changes, by group.
+    pub(super) pending_offsets: HashMap<String, HashMap<PartitionId, Option<Offset>>>,
     pub(super) trims: Vec<(PartitionId, Option<Offset>)>,
     /// What the log says of topics.
     pub(super) topics: Vec<TopicChange>,
 }
 
-/// Catalog, partitions, publishers; committed offsets live in the views, which hold the only copy.
+impl Effects {
+    /// Remembers what a change makes of an offset.
+    pub(super) fn note_offset(&mut self, group: &str, id: PartitionId, offset: Option<Offset>) {
+        let offsets = match self.pending_offsets.get_mut(group) {
+            Some(offsets) => offsets,
+            None => self.pending_offsets.entry(group.to_owned()).or_default(),
+        };
+        offsets.insert(id, offset);
+    }
+}
+
+/// Catalog, partitions, publishers, fences; committed offsets live in the views, which hold the only copy.
 #[derive(Debug)]
 pub struct State {
     pub(super) limits: StateLimits,
@@ -90,6 +112,10 @@ pub struct State {
     pub(super) recovered_offsets: Offsets,
     /// Offsets stored, counting those whose sync is pending.
     pub(super) offsets_count: u64,
+    /// Who may commit, pending changes included.
+    pub(super) fences: Fences,
+    /// The highest epoch of a fence that was forgotten with its group: every new one is above it.
+    pub(super) fence_floor: OwnerEpoch,
     pub(super) group: CommitGroup,
     pub(super) effects: Effects,
 }
@@ -97,6 +123,7 @@ pub struct State {
 /// Keys in the table of single values.
 pub(super) const NEXT_TOPIC_ID: &[u8] = b"next_topic_id";
 pub(super) const NEXT_PRODUCER_ID: &[u8] = b"next_producer_id";
+pub(super) const FENCE_FLOOR: &[u8] = b"fence_floor";
 
 impl State {
     /// An empty state, to be filled by recovery.
@@ -115,6 +142,8 @@ impl State {
             next_topic_id: 1,
             recovered_offsets: Offsets::default(),
             offsets_count: 0,
+            fences: Fences::default(),
+            fence_floor: OwnerEpoch::default(),
             group: CommitGroup::default(),
             effects: Effects::default(),
         }
@@ -138,6 +167,16 @@ impl State {
     /// Committed offsets, as recovered.
     pub const fn recovered_offsets(&self) -> &Offsets {
         &self.recovered_offsets
+    }
+
+    /// Fences, as recovered: with them the coordinator begins.
+    pub const fn fences(&self) -> &Fences {
+        &self.fences
+    }
+
+    /// The highest epoch of a fence that was forgotten with its group.
+    pub const fn fence_floor(&self) -> OwnerEpoch {
+        self.fence_floor
     }
 
     /// Corrects how many bytes a partition keeps, so that retention by size lets nothing go for
@@ -192,6 +231,10 @@ impl State {
             let key = Committed::row_key(group, id);
             rows.push(put(Table::Offsets, key, committed.encode_value()));
         }
+        for (group, id, epoch) in self.fences.iter() {
+            let key = Committed::row_key(group, id);
+            rows.push(put(Table::Fences, key, Fences::encode_value(epoch)));
+        }
         rows
     }
 
@@ -199,6 +242,7 @@ impl State {
         vec![
             counter_row(NEXT_TOPIC_ID, u64::from(self.next_topic_id)),
             counter_row(NEXT_PRODUCER_ID, self.next_producer_id),
+            counter_row(FENCE_FLOOR, self.fence_floor.0),
         ]
     }
 

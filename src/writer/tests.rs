@@ -1,4 +1,6 @@
+mod groups;
 mod names;
+mod steps;
 mod sync_failures;
 
 use std::path::Path;

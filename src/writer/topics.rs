@@ -92,13 +92,14 @@ impl State {
         let Some(topic) = self.catalog.by_name(&name).cloned() else {
             return Err(TopicError::Unknown(name));
         };
-        // One row: recovery takes the topic's partitions and committed offsets away with it.
+        // One row: recovery takes the topic's partitions, committed offsets and fences away with it.
         self.delete_row(Table::Topics, Topic::row_key(topic.id));
         Arc::make_mut(&mut self.catalog).remove(topic.id);
         for id in topic.partition_ids() {
             self.partitions.remove(&id);
             self.effects.trims.push((id, None));
         }
+        self.fences.remove_topic(topic.id);
         self.effects.is_catalog_changed = true;
         self.effects
             .topics

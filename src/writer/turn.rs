@@ -54,18 +54,13 @@ impl Turn {
 
     /// Answers how much fuller the group is now.
     fn push(&mut self, command: Command) -> u64 {
+        let (batch_bytes, batches) = command.batch_bytes();
+        let row_bytes = command.row_bytes() as u64;
         let demand = &mut self.demand;
-        let bytes = if let Command::Publish(publish) = &command {
-            let bytes = publish.batch.bytes().len() as u64;
-            demand.batches += bytes + BATCH_ROOM;
-            bytes
-        } else {
-            // Twice: it is an estimate, and entries are padded.
-            let bytes = command.row_bytes() as u64;
-            demand.rows += bytes.saturating_mul(2).min(ROWS_ROOM_MAX);
-            bytes
-        };
+        demand.batches += batch_bytes + batches * BATCH_ROOM;
+        // Twice: it is an estimate, and entries are padded.
+        demand.rows += row_bytes.saturating_mul(2).min(ROWS_ROOM_MAX);
         self.commands.push(command);
-        bytes
+        batch_bytes.saturating_add(row_bytes)
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use falcon_protocol::{Offset, PartitionId, TopicId};
 use tokio::sync::Notify;
 
+use super::watermark::{Rises, Watermark};
 use crate::catalog::Catalog;
 use crate::group::Offsets;
 use crate::partition::PartitionState;
@@ -37,18 +38,18 @@ pub struct PartitionView {
     /// Which partition.
     pub id: PartitionId,
     log_start: AtomicU64,
-    high_watermark: AtomicU64,
+    high_watermark: Watermark,
     bytes: AtomicU64,
     is_deleted: AtomicBool,
     watchers: Mutex<Watchers>,
 }
 
 impl PartitionView {
-    fn new(id: PartitionId, state: &PartitionState) -> Self {
+    fn new(id: PartitionId, rises: &Rises, state: &PartitionState) -> Self {
         Self {
             id,
             log_start: AtomicU64::new(state.log_start.0),
-            high_watermark: AtomicU64::new(state.log_end.0),
+            high_watermark: Watermark::new(rises, state.log_end),
             bytes: AtomicU64::new(state.bytes),
             is_deleted: AtomicBool::new(false),
             watchers: Mutex::default(),
@@ -60,9 +61,10 @@ impl PartitionView {
         Offset(self.log_start.load(Ordering::Acquire))
     }
 
-    /// First offset not yet durable.
+    /// First offset not yet durable. Who finds a commit group's records here finds them in all other
+    /// partitions from then on, and its committed offsets too.
     pub fn high_watermark(&self) -> Offset {
-        Offset(self.high_watermark.load(Ordering::Acquire))
+        self.high_watermark.get()
     }
 
     /// Bytes of the batches kept.
@@ -88,11 +90,10 @@ impl PartitionView {
         }
     }
 
-    fn publish(&self, state: &PartitionState) {
+    /// ORDER: after the high watermark, which is never below it.
+    fn publish_rest(&self, state: &PartitionState) {
         self.log_start.store(state.log_start.0, Ordering::Release);
         self.bytes.store(state.bytes, Ordering::Relaxed);
-        self.high_watermark
-            .store(state.log_end.0, Ordering::Release);
         self.wake();
     }
 
@@ -126,6 +127,7 @@ pub struct Views {
     catalog: RwLock<Arc<Catalog>>,
     partitions: RwLock<HashMap<PartitionId, Arc<PartitionView>>>,
     offsets: RwLock<Offsets>,
+    rises: Rises,
     write_state: AtomicU8,
 }
 
@@ -139,9 +141,10 @@ impl Views {
             catalog: RwLock::default(),
             partitions: RwLock::default(),
             offsets: RwLock::new(offsets),
+            rises: Rises::default(),
             write_state: AtomicU8::new(WriteState::Accepting as u8),
         };
-        views.publish_catalog(catalog, states);
+        views.publish_catalog(catalog, |id| states.get(&id));
         views
     }
 
@@ -177,21 +180,41 @@ impl Views {
         self.write_state.store(state as u8, Ordering::Release);
     }
 
-    pub(super) fn publish_partition(&self, id: PartitionId, state: &PartitionState) {
-        if let Some(view) = self.partition(id) {
-            view.publish(state);
+    /// Makes a commit group visible: its high watermarks and, when there are any, its committed offsets
+    /// at once; then whoever waits is woken. A partition comes once.
+    ///
+    /// ORDER: watermarks while nobody can look at the offsets, so that who has seen either sees both.
+    pub(super) fn publish_group(
+        &self,
+        changed: &[(PartitionId, &PartitionState)],
+        offsets: Option<impl FnOnce(&mut Offsets)>,
+    ) {
+        let views = changed
+            .iter()
+            .filter_map(|(id, state)| Some((self.partition(*id)?, *state)));
+        let views: Vec<_> = views.collect();
+        let rise = self.rises.next();
+        for (view, state) in &views {
+            view.high_watermark.prepare(rise, state.log_end);
+        }
+        match offsets {
+            None => self.rises.show(rise),
+            Some(change) => {
+                let mut guard = self.offsets.write().unwrap_or_else(PoisonError::into_inner);
+                change(&mut guard);
+                self.rises.show(rise);
+            }
+        }
+        for (view, state) in views {
+            view.publish_rest(state);
         }
     }
 
-    pub(super) fn change_offsets(&self, change: impl FnOnce(&mut Offsets)) {
-        change(&mut self.offsets.write().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// Makes a catalog visible: new partitions appear, those of deleted topics wake and end.
-    pub(super) fn publish_catalog(
+    /// Makes a catalog visible: new partitions appear as `found`, those of deleted topics wake and end.
+    pub(super) fn publish_catalog<'a>(
         &self,
         catalog: Arc<Catalog>,
-        states: &HashMap<PartitionId, PartitionState>,
+        found: impl Fn(PartitionId) -> Option<&'a PartitionState>,
     ) {
         let mut partitions = self
             .partitions
@@ -207,10 +230,10 @@ impl Views {
         });
         let empty = PartitionState::default();
         for id in catalog.topics().flat_map(|topic| topic.partition_ids()) {
-            let state = states.get(&id).unwrap_or(&empty);
+            let state = found(id).unwrap_or(&empty);
             partitions
                 .entry(id)
-                .or_insert_with(|| Arc::new(PartitionView::new(id, state)));
+                .or_insert_with(|| Arc::new(PartitionView::new(id, &self.rises, state)));
         }
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = catalog;
     }

@@ -19,6 +19,7 @@
 mod encode;
 
 use bytes::{Buf, Bytes};
+use falcon_protocol::limits::FRAME_BYTES_MAX;
 use falcon_protocol::{Offset, PartitionId};
 
 pub(in crate::store::local) use encode::{EncodedExtent, Encoder, ExtentCopy, Placement};
@@ -29,6 +30,8 @@ use super::{length, padded};
 pub(in crate::store::local) const GROUP_HEADER_BYTES: usize = 48;
 /// Largest commit group.
 pub(in crate::store::local) const GROUP_BYTES_MAX: usize = 256 << 20;
+// A step is one command, and a turn takes no more behind 4 MiB: none is refused for the size of its group.
+const _: () = assert!(FRAME_BYTES_MAX as usize * 2 + (4 << 20) < GROUP_BYTES_MAX);
 pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"FGP1");
 pub(super) const EXTENT_HEADER: usize = 24;
 const ROW_HEADER: usize = 12;

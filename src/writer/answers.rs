@@ -1,0 +1,67 @@
+//! Answers that wait for the sync of their group.
+
+use super::command::{Answer, Appended, PublishAnswer};
+use super::error::{JournalError, PublishError};
+
+enum Pending {
+    Publish(PublishAnswer, Result<Appended, PublishError>),
+    Other(Box<dyn FnOnce(Result<(), JournalError>) + Send>),
+}
+
+/// Answers of one turn, in the order of its commands.
+#[derive(Default)]
+pub(super) struct Answers {
+    pending: Vec<Pending>,
+}
+
+impl Answers {
+    /// The outcome of a publish, which is what there is most of.
+    pub(super) fn publish(
+        &mut self,
+        answer: PublishAnswer,
+        result: Result<Appended, PublishError>,
+    ) {
+        self.pending.push(Pending::Publish(answer, result));
+    }
+
+    /// Queues an answer. A refusal waits too: it may depend on a change of the same group.
+    pub(super) fn defer<T, E>(&mut self, answer: Answer<T, E>, result: Result<T, E>)
+    where
+        T: Send + 'static,
+        E: From<JournalError> + Send + 'static,
+    {
+        self.pending.push(Pending::Other(Box::new(move |journal| {
+            answer(settle(journal, result));
+        })));
+    }
+
+    /// Refuses a command before anything is decided.
+    pub(super) fn refuse<T, E>(&mut self, answer: Answer<T, E>, refused: JournalError)
+    where
+        T: Send + 'static,
+        E: From<JournalError> + Send + 'static,
+    {
+        self.defer(answer, Err(refused.into()));
+    }
+
+    /// Gives them all, now that it is known what became of the group.
+    pub(super) fn give(&mut self, outcome: Result<(), JournalError>) {
+        for pending in self.pending.drain(..) {
+            match pending {
+                Pending::Other(answer) => answer(outcome),
+                Pending::Publish(answer, result) => answer(settle(outcome, result)),
+            }
+        }
+    }
+}
+
+fn settle<T, E: From<JournalError>>(
+    journal: Result<(), JournalError>,
+    result: Result<T, E>,
+) -> Result<T, E> {
+    match (journal, result) {
+        (Ok(()), result) => result,
+        (Err(_), Err(refused)) => Err(refused),
+        (Err(failure), Ok(_)) => Err(failure.into()),
+    }
+}
