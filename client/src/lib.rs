@@ -122,7 +122,7 @@ pub use falcon_protocol::message::{
     CommittedOffset, ConfigEntry, ListedOffset, PartitionDescription, TopicDescription,
     TopicSummary,
 };
-pub use falcon_protocol::{ErrorCode, Header, Offset, Partition, Record, TopicId};
+pub use falcon_protocol::{ErrorCode, Header, Offset, OwnerEpoch, Partition, Record, TopicId};
 
 /// The program in the README compiles.
 #[cfg(doctest)]
