@@ -15,6 +15,7 @@ use falcon_client::{
 use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::{Given, MemberOptions, Mode, Notes, OUTPUT, PATTERN, group_name};
 use crate::error::CrashError;
@@ -84,10 +85,9 @@ async fn live(
     let (client, mut consumer) = joined?;
     println!("joined {}", now_ns());
     let events = consumer.events();
-    for (partition, epoch) in consumer.grants() {
-        notes.own(place(notes, &partition), epoch.0);
-    }
-    let watch = tokio::spawn(watch(Arc::clone(notes), events));
+    let watching = TaskTracker::new();
+    watching.spawn(watch(Arc::clone(notes), events));
+    watching.close();
     let worked = match options.mode {
         Mode::Next => take(&mut consumer, (notes, options.hasty), leave).await,
         Mode::Run => handle(&mut consumer, notes, leave).await,
@@ -96,10 +96,9 @@ async fn live(
     // Also after an error: what it holds is known to be free then.
     consumer.close().await;
     drop(consumer);
-    watch.await?;
-    worked?;
     client.shutdown().await;
-    Ok(())
+    watching.wait().await;
+    worked
 }
 
 /// Tries as long as there is no broker.
@@ -133,6 +132,10 @@ fn place(notes: &Notes, partition: &TopicPartition) -> GroupPlace {
     notes.place(&partition.topic, partition.partition.0)
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a list that grows, of which few concern it"
+)]
 async fn watch(notes: Arc<Notes>, mut events: ConsumerEvents) {
     while let Some(event) = events.next().await {
         match event {
@@ -142,7 +145,17 @@ async fn watch(notes: Arc<Notes>, mut events: ConsumerEvents) {
             ConsumerEvent::Lost { partition, epoch } => {
                 notes.disown(place(&notes, &partition), epoch.0);
             }
-            _ => {}
+            event => {
+                let is_wrong = matches!(
+                    event,
+                    ConsumerEvent::Damaged { .. }
+                        | ConsumerEvent::Skipped { .. }
+                        | ConsumerEvent::PollTooSlow { .. }
+                );
+                if is_wrong {
+                    println!("told {} {event:?}", now_ns());
+                }
+            }
         }
     }
 }
