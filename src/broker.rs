@@ -32,7 +32,7 @@ use crate::config::{AdminListen, Config, ConfigError};
 use crate::io::RealDisk;
 use crate::metrics::Metrics;
 use crate::reader::Reader;
-use crate::server::{Checks, Listener, Receiving, Shared};
+use crate::server::{Checks, Groups, Listener, Needs, Receiving, Shared};
 use crate::store::local::{LocalConfig, LocalStore, OpenError, RecoveryReport};
 use crate::store::{CommitError, Store};
 use crate::writer::{self, State, StateLimits, WriterHandle};
@@ -112,11 +112,17 @@ impl Broker {
         let (store, state, recovery) = open(&config, &metrics).await?;
         store.retain(&state.live_partitions());
         let dyn_store = Arc::clone(&store) as Arc<dyn Store>;
+        let fences = state.fences().iter();
+        let fences = fences.map(|(group, id, epoch)| (group.to_owned(), id, epoch));
+        let fences = fences.collect();
         let running = writer::spawn(state, dyn_store, Arc::clone(&metrics));
         let running = running.map_err(StartError::Thread)?;
-        let shared = share(&config, &store, metrics, &running);
-        let writer::Running { handle, thread, .. } = running;
         let (background, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let (groups, coordinating) = Groups::new(needs(&config, &metrics, &running), fences);
+        let ending = stopping.clone();
+        background.spawn(async move { ending.run_until_cancelled(coordinating).await });
+        let shared = share(&config, &store, &running, (groups, metrics));
+        let writer::Running { handle, thread, .. } = running;
         start_housekeeping(&background, &stopping, &config, &store, &shared, handle);
         let bind_error = |error: std::io::Error| StartError::Bind {
             address: config.listen,
@@ -306,11 +312,21 @@ async fn open(
     }
 }
 
+fn needs(config: &Config, metrics: &Arc<Metrics>, running: &writer::Running) -> Needs {
+    Needs {
+        views: Arc::clone(&running.views),
+        writer: running.handle.clone(),
+        metrics: Arc::clone(metrics),
+        // Each has a fence, and of these there are no more.
+        partitions_max: config.limits.committed_offsets_max as usize,
+    }
+}
+
 fn share(
     config: &Config,
     store: &Arc<LocalStore>,
-    metrics: Arc<Metrics>,
     running: &writer::Running,
+    (groups, metrics): (Groups, Arc<Metrics>),
 ) -> Arc<Shared> {
     Arc::new(Shared {
         limits: config.limits.clone(),
@@ -323,6 +339,7 @@ fn share(
         writer: running.handle.clone(),
         in_flight_total: crate::server::semaphore(config.limits.in_flight_bytes_total),
         receiving: Receiving::new(config.limits.in_flight_bytes_total),
+        groups,
         checks: Checks::default(),
         metrics,
     })

@@ -22,6 +22,7 @@ mod doctor;
 mod errors;
 mod failure;
 mod fields;
+mod group;
 mod lines;
 mod notice;
 mod offsets;
@@ -34,6 +35,7 @@ mod serve;
 mod subscribe;
 mod topic;
 mod verify;
+mod why;
 mod wording;
 
 use failure::{CliError, Exit};
@@ -91,6 +93,11 @@ enum Command {
     /// Look at and change the committed offsets of groups.
     #[command(subcommand)]
     Offsets(offsets::OffsetsCommand),
+    /// Consumer groups: who is in them and how far they are; set them back, delete them.
+    #[command(subcommand)]
+    Group(group::GroupCommand),
+    /// Say for each partition of a group why nothing moves, or that it does.
+    Why(why::WhyArgs),
     /// See Falcon work on a day of real flights: publish, subscribe, replay, restart, compare.
     Demo(demo::DemoArgs),
     /// Print the configuration that `falcon serve` would use, or check it.
@@ -155,6 +162,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
         | Command::Publish(_)
         | Command::Subscribe(_)
         | Command::Offsets(_)
+        | Command::Group(_)
+        | Command::Why(_)
         | Command::Demo(_) => {}
     }
     start_log(global.verbose, "error")?;
@@ -163,6 +172,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Publish(args) => block_on(interruptible(publish::run(args, global))),
         Command::Subscribe(args) => block_on(interruptible(subscribe::run(args, global))),
         Command::Offsets(command) => block_on(interruptible(offsets::run(command, global))),
+        Command::Group(command) => block_on(interruptible(group::run(command, global))),
+        Command::Why(args) => block_on(interruptible(why::run(args, global))),
         Command::Demo(args) => block_on(interruptible(demo::run(args, global))),
         Command::Serve(_)
         | Command::Config(_)
@@ -256,6 +267,13 @@ mod tests {
             "offsets get GROUP TOPIC",
             "offsets set GROUP TOPIC --to offset:5 --partition 0",
             "offsets delete GROUP --topic TOPIC",
+            "group list --json",
+            "group describe GROUP",
+            "group reset GROUP --topic TOPIC --to earliest --force",
+            "group reset GROUP --topic TOPIC --partition 3 --to shift:-100 --dry-run",
+            "group reset GROUP --topic TOPIC --to time:2013-01-01T10:00:00Z",
+            "group delete GROUP --force",
+            "why GROUP",
             "demo --keep",
             "config --check --config falcon.toml",
             "verify --data-dir DIR --json",

@@ -29,6 +29,8 @@ pub struct Metrics {
     pub process: ProcessMetrics,
     /// Connections and frames.
     pub server: ServerMetrics,
+    /// Consumer groups.
+    pub groups: GroupMetrics,
     /// What the writer's thread counts.
     pub writer: WriterMetrics,
     /// The journal's write side.
@@ -101,6 +103,24 @@ pub struct ServerMetrics {
     pub request_seconds: ByKind<Histogram>,
     /// Records sent to subscribers.
     pub records_delivered: Counter,
+}
+
+/// Consumer groups, written by the coordinator's task alone.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct GroupMetrics {
+    /// Groups with members.
+    pub active: Gauge,
+    /// Their members.
+    pub members: Gauge,
+    /// Partitions that a member wants and nobody has.
+    pub ownerless: Gauge,
+    /// Changes of who shall have what.
+    pub rebalances: Counter,
+    /// Members let go because they were silent.
+    pub let_go: Counter,
+    /// Partitions taken from members that did not give them up in time.
+    pub overdue: Counter,
 }
 
 /// What the writer's thread counts.

@@ -6,6 +6,7 @@
 
 mod position;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use falcon_protocol::{BatchHeader, Offset, PartitionId};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use crate::store::{Damage, Lookup, ReadError, Store};
+use crate::store::{Damage, Extent, Lookup, ReadError, Store};
 use crate::writer::PartitionView;
 
 /// LIMIT: reads of the device at a time, of all connections; each may hold a batch that is not paid for yet.
@@ -113,6 +114,34 @@ impl Reader {
             done
         });
         done.await.map_err(|_| ReadFailure::Closed)
+    }
+
+    /// All records that cannot be read.
+    pub fn damage(&self) -> Vec<Damage> {
+        self.store.damage()
+    }
+
+    /// About when the records at these offsets were appended, Unix milliseconds: the time of the extent
+    /// that has them; `None` where there is none or it cannot be read.
+    ///
+    /// CANCEL SAFETY: changes nothing.
+    pub async fn append_times(
+        &self,
+        places: Vec<(PartitionId, Offset)>,
+    ) -> Result<Vec<Option<i64>>, ReadFailure> {
+        self.blocking(move |store| {
+            let times = places.into_iter().map(|(partition, offset)| {
+                let mut time = None;
+                let first = &mut |extent: Extent| {
+                    time = Some(extent.append_time_ms);
+                    ControlFlow::Break(())
+                };
+                store.extents(partition, offset, first).ok()?;
+                time
+            });
+            times.collect()
+        })
+        .await
     }
 
     /// Records that cannot be read.

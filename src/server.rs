@@ -10,6 +10,7 @@ mod checks;
 mod connection;
 mod fetch;
 mod frames;
+mod groups;
 mod handshake;
 mod listener;
 mod offsets;
@@ -34,6 +35,7 @@ use crate::writer::{Views, WriterHandle};
 
 pub use checks::Checks;
 pub(crate) use connection::semaphore;
+pub use groups::{Groups, Needs};
 pub use listener::Listener;
 pub use receiving::Receiving;
 
@@ -59,6 +61,8 @@ pub struct Shared {
     pub in_flight_total: Arc<Semaphore>,
     /// The share of them that bodies may hold which have not arrived in whole.
     pub receiving: Receiving,
+    /// The coordinator of consumer groups.
+    pub groups: Groups,
     /// Places for checking compressed batches.
     pub checks: Checks,
     /// What happened so far.

@@ -83,6 +83,7 @@ mod connection;
 mod consumer;
 mod core;
 pub mod error;
+mod groups;
 mod identity;
 mod offsets;
 mod publisher;
@@ -119,10 +120,13 @@ pub use typed::{
 
 pub use falcon_protocol::Codec as Compression;
 pub use falcon_protocol::message::{
-    CommittedOffset, ConfigEntry, ListedOffset, PartitionDescription, TopicDescription,
-    TopicSummary,
+    Activity, AssignorKind, CommittedOffset, ConfigEntry, GroupDescription, GroupMember,
+    GroupPartition, GroupProgress, GroupSummary, ListedOffset, PartitionDescription, Standing,
+    TopicDescription, TopicSummary,
 };
-pub use falcon_protocol::{ErrorCode, Header, Offset, OwnerEpoch, Partition, Record, TopicId};
+pub use falcon_protocol::{
+    ErrorCode, Header, MemberId, Offset, OwnerEpoch, Partition, PartitionId, Record, TopicId,
+};
 
 /// The program in the README compiles.
 #[cfg(doctest)]

@@ -5,8 +5,8 @@ use falcon_protocol::{Kind, Offset, PartitionId};
 use super::exposition::Page;
 use super::status::{Served, Status, summary, topic_name};
 use crate::metrics::{
-    JournalMetrics, Metrics, ProcessMetrics, ReadMetrics, Scale, ServerMetrics, WriterMetrics,
-    table,
+    GroupMetrics, JournalMetrics, Metrics, ProcessMetrics, ReadMetrics, Scale, ServerMetrics,
+    WriterMetrics, table,
 };
 use crate::store::Usage;
 use crate::writer::WriteState;
@@ -27,6 +27,7 @@ pub(super) fn scrape(status: &Status) -> String {
     journal(&mut page, metrics, served);
     reads(&mut page, &metrics.reads, served);
     catalog(&mut page, served);
+    groups(&mut page, &metrics.groups);
     page.counter(&table::ADMIN_REQUESTS, &metrics.admin.requests);
     page.counter(&table::ADMIN_REFUSED, &metrics.admin.refused);
     page.counter(&table::ADMIN_LATE, &metrics.admin.late);
@@ -187,6 +188,15 @@ fn catalog(page: &mut Page, served: Option<&Served>) {
         listed += 1;
     }
     page.value(&table::LAG_LEFT_OUT, all.saturating_sub(listed));
+}
+
+fn groups(page: &mut Page, groups: &GroupMetrics) {
+    page.gauge(&table::GROUPS_ACTIVE, &groups.active);
+    page.gauge(&table::GROUP_MEMBERS, &groups.members);
+    page.gauge(&table::OWNERLESS, &groups.ownerless);
+    page.counter(&table::REBALANCES, &groups.rebalances);
+    page.counter(&table::LET_GO, &groups.let_go);
+    page.counter(&table::OVERDUE, &groups.overdue);
 }
 
 struct Lag {

@@ -5,6 +5,8 @@
 //! comes in as milliseconds of any clock that never runs backwards, and what is to be done comes out.
 //! Must not know: the writer, sockets, where time comes from.
 
+mod describe;
+mod event;
 mod membership;
 mod message;
 mod moving;
@@ -19,7 +21,11 @@ use falcon_protocol::limits::{
 };
 use falcon_protocol::{MemberId, OwnerEpoch, PartitionId};
 
-pub use message::{Grant, Hold, Input, JoinError, News, Output, Reply, Report, Ticket, Wish};
+pub use describe::{Figures, MemberView};
+pub use event::{Event, Happened};
+pub use message::{
+    FenceOutcome, Grant, Hold, Input, JoinError, News, Output, Reply, Report, Ticket, Wish,
+};
 pub use moving::Standing;
 
 use crate::catalog::Catalog;
@@ -55,6 +61,11 @@ pub struct Coordinator {
     /// When which group wants to be looked at.
     wakes: BTreeSet<(u64, String)>,
     active: usize,
+    /// Partitions that something is known of, of all groups.
+    partitions: usize,
+    /// LIMIT: how many they may be; those read at the start are there anyway.
+    partitions_max: usize,
+    events: Vec<Event>,
 }
 
 /// What one input did.
@@ -63,6 +74,9 @@ struct Turn<'a> {
     times: Times,
     catalog: &'a Catalog,
     out: Vec<Output>,
+    events: Vec<Happened>,
+    /// How many partitions a group may come to know.
+    room: usize,
 }
 
 impl Coordinator {
@@ -77,13 +91,24 @@ impl Coordinator {
             let group = groups.entry(name);
             group.or_default().restore(Hold { partition, epoch });
         }
+        let partitions = groups.values().map(Group::partition_count).sum();
         Self {
             times,
             catalog,
             groups,
             wakes: BTreeSet::new(),
             active: 0,
+            partitions,
+            partitions_max: usize::MAX,
+            events: Vec::new(),
         }
+    }
+
+    /// Holds no more partitions of all groups together than this; those beyond get no owner.
+    #[must_use]
+    pub fn with_partitions_max(mut self, partitions_max: usize) -> Self {
+        self.partitions_max = partitions_max;
+        self
     }
 
     /// When [`Input::Tick`] is due; `None` while nothing waits.
@@ -139,8 +164,27 @@ impl Coordinator {
             Input::FenceRefused(name, hold, fence) => self.turn(now, &name, |group, turn| {
                 group.fence_refused(hold, fence, turn);
             }),
+            Input::Raised(name, raised) => self.turn(now, &name, |group, _| group.raised(raised)),
+            Input::Deleted(name) => self.turn(now, &name, |group, _| group.deleted()),
             Input::Tick => self.tick(now),
         }
+    }
+
+    /// Takes in what the writer answered to fences of one group, in one step for all.
+    pub fn handle_fences(
+        &mut self,
+        now: u64,
+        name: &str,
+        outcomes: Vec<FenceOutcome>,
+    ) -> Vec<Output> {
+        self.turn(now, name, |group, turn| {
+            for outcome in outcomes {
+                match outcome {
+                    FenceOutcome::Durable(hold, committed) => group.fenced(hold, committed, now),
+                    FenceOutcome::Refused(hold, fence) => group.fence_refused(hold, fence, turn),
+                }
+            }
+        })
     }
 
     fn tick(&mut self, now: u64) -> Vec<Output> {
@@ -173,20 +217,23 @@ impl Coordinator {
             times: self.times,
             catalog: &self.catalog,
             out: Vec::new(),
+            events: Vec::new(),
+            room: self.partitions_max.saturating_sub(self.partitions),
         };
         let Some(group) = self.groups.get_mut(name) else {
             return turn.out;
         };
-        let was_active = group.is_active();
+        let (was_active, before) = (group.is_active(), group.partition_count());
         let wake = group.wake.take();
         change(group, &mut turn);
         group.expire(&mut turn);
-        let fences = group.advance(&turn);
+        let fences = group.advance(&mut turn);
         group.answer(&mut turn);
         if !fences.is_empty() {
             turn.out.push(Output::Fence(name.to_owned(), fences));
         }
         self.active = self.active + usize::from(group.is_active()) - usize::from(was_active);
+        self.partitions = self.partitions + group.partition_count() - before;
         if let Some(wake) = wake {
             self.wakes.remove(&(wake, name.to_owned()));
         }
@@ -196,6 +243,11 @@ impl Coordinator {
         } else if group.is_forgettable() {
             self.groups.remove(name);
         }
+        let event = |what| Event {
+            group: name.to_owned(),
+            what,
+        };
+        self.events.extend(turn.events.into_iter().map(event));
         turn.out
     }
 }

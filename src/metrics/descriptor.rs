@@ -171,6 +171,19 @@ metrics! {
     LAG_LEFT_OUT "falcon_group_lag_left_out" Gauge []
         "Committed offsets whose lag is not listed.";
 
+    GROUPS_ACTIVE "falcon_groups" Gauge []
+        "Consumer groups with members.";
+    GROUP_MEMBERS "falcon_group_members" Gauge []
+        "Members of all consumer groups.";
+    OWNERLESS "falcon_group_ownerless_partitions" Gauge []
+        "Partitions that a member wants and nobody has, of all groups together.";
+    REBALANCES "falcon_group_rebalances_total" Counter []
+        "Changes of who of a group shall have which partition.";
+    LET_GO "falcon_group_members_let_go_total" Counter []
+        "Members let go because they were silent for their session.";
+    OVERDUE "falcon_group_overdue_partitions_total" Counter []
+        "Partitions taken from members that did not give them up in time.";
+
     ADMIN_REQUESTS "falcon_admin_requests_total" Counter []
         "Requests answered by the admin port.";
     ADMIN_REFUSED "falcon_admin_refused_total" Counter []

@@ -41,6 +41,15 @@ impl Gauge {
         self.0.store(value, Ordering::Relaxed);
     }
 
+    /// A part of it that was `before` is `now`.
+    pub fn shift(&self, before: usize, now: usize) {
+        if now >= before {
+            self.0.fetch_add((now - before) as u64, Ordering::Relaxed);
+        } else {
+            self.0.fetch_sub((before - now) as u64, Ordering::Relaxed);
+        }
+    }
+
     /// Now.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

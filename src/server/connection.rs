@@ -68,6 +68,17 @@ pub(super) struct Connection {
     pub(super) address: String,
     /// When the header of the request that is being handled was there.
     pub(super) begun: Instant,
+    /// Who it is.
+    pub(super) origin: Arc<Origin>,
+}
+
+/// Where a connection comes from, for people.
+#[derive(Debug)]
+pub(super) struct Origin {
+    /// The client's name of its handshake.
+    pub(super) client: String,
+    /// Its address.
+    pub(super) address: String,
 }
 
 /// Why the read loop ended.
@@ -167,6 +178,10 @@ pub(super) async fn serve(
         is_prompt: false,
         ending: stop.draining.child_token(),
         begun: Instant::now(),
+        origin: Arc::new(Origin {
+            client: agreed.client,
+            address: peer,
+        }),
     };
     // CANCEL SAFETY: a request that is dropped half read or not handed over is not answered, which
     // the end of the connection tells the client.

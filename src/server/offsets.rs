@@ -26,6 +26,7 @@ impl Connection {
             let text = format!("1 to {OFFSETS_ENTRIES_MAX} offsets can be committed at a time");
             return Err(Refusal::new(ErrorCode::MalformedRequest, text));
         }
+        self.check_inactive(&request.group)?;
         let offsets = request.offsets.into_iter().map(|commit| {
             let id = PartitionId {
                 topic: commit.topic_id,
@@ -50,6 +51,7 @@ impl Connection {
         body: &[u8],
     ) -> Result<(), Refusal> {
         let request: DeleteOffsets = message::decode(body)?;
+        self.check_inactive(&request.group)?;
         let answer = self
             .deferred(Kind::DeleteOffsets, correlation, |()| Empty {})
             .await;

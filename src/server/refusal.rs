@@ -5,6 +5,9 @@ use falcon_protocol::message::{ErrorBody, MessageError};
 use falcon_protocol::wire::WireError;
 use falcon_protocol::{BatchError, ErrorCode, FrameError};
 
+use super::groups::ChangeError;
+use crate::group::coordinator::{JoinError, News, Reply};
+use crate::group::pattern::PatternError;
 use crate::metrics::Rejection;
 use crate::partition::AdmitError;
 use crate::reader::ReadFailure;
@@ -42,6 +45,18 @@ impl Refusal {
     /// A code whose own text says everything.
     pub(super) fn of(code: ErrorCode) -> Self {
         Self::new(code, code.text())
+    }
+
+    /// The news in the coordinator's reply; `None` when there is nothing to say but yes.
+    pub(super) fn of_reply(reply: Reply) -> Result<Option<News>, Self> {
+        Err(match reply {
+            Reply::News(news) => return Ok(Some(news)),
+            Reply::Left => return Ok(None),
+            Reply::UnknownMember => Self::of(ErrorCode::UnknownMember),
+            Reply::InstanceTaken => Self::of(ErrorCode::InstanceTaken),
+            Reply::Superseded => Self::of(ErrorCode::Superseded),
+            Reply::Refused(error) => error.into(),
+        })
     }
 
     pub(super) fn range(mut self, low: u64, high: u64) -> Self {
@@ -286,6 +301,38 @@ impl From<OffsetsError> for Refusal {
             }
             OffsetsError::Journal(error) => error.into(),
         }
+    }
+}
+
+impl From<ChangeError> for Refusal {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Active => Self::of(ErrorCode::GroupActive),
+            ChangeError::Offsets(error) => error.into(),
+        }
+    }
+}
+
+impl From<JoinError> for Refusal {
+    fn from(error: JoinError) -> Self {
+        let text = error.to_string();
+        match error {
+            JoinError::TooManyGroups { max }
+            | JoinError::NoRoom { max }
+            | JoinError::TooManyMembers { max } => {
+                Self::new(ErrorCode::LimitReached, text).range(max as u64, 0)
+            }
+            JoinError::InstanceName { .. } => Self::new(ErrorCode::InvalidName, text),
+            JoinError::Patterns { .. } | JoinError::Session { .. } => {
+                Self::new(ErrorCode::MalformedRequest, text)
+            }
+        }
+    }
+}
+
+impl From<PatternError> for Refusal {
+    fn from(error: PatternError) -> Self {
+        Self::new(ErrorCode::InvalidPattern, error.to_string())
     }
 }
 

@@ -1,17 +1,86 @@
 //! From a control frame to its handler.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use falcon_protocol::message::{self, Credit, MessageError, Unsubscribe};
 use falcon_protocol::{ErrorCode, FRAME_HEADER_BYTES, Frame, Kind};
 use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::budget::Budget;
 use super::connection::Connection;
-use super::outbox::Delivery;
+use super::outbox::{Delivery, Outbox};
 use super::refusal::Refusal;
+use crate::clock::Instant;
 use crate::metrics::Rejection;
 
 /// Answers up to this size wait in the outbox.
 const SMALL_BYTES_MAX: usize = 64 * 1024;
+
+/// Answers one request.
+pub(super) struct Replies {
+    kind: Kind,
+    correlation: u32,
+    outbox: Arc<Outbox>,
+    deliveries: mpsc::Sender<Delivery>,
+    budget: Budget,
+    frame_bytes_max: usize,
+    begun: Instant,
+}
+
+impl Replies {
+    /// Answers, or refuses, late; `request` is its place among those in flight.
+    pub(super) async fn give<T: Serialize>(
+        self,
+        answer: Result<T, Refusal>,
+        request: Option<OwnedSemaphorePermit>,
+    ) {
+        let outcome = match answer {
+            Ok(answer) => self.push(&answer, request).await,
+            Err(refusal) => Err(refusal),
+        };
+        if let Err(refusal) = outcome {
+            self.outbox.refuse(self.kind, self.correlation, &refusal);
+        }
+        self.outbox.answered(self.kind, self.begun);
+    }
+
+    /// Answers with a control message. A large one is paid for like a delivery, so that who does not
+    /// read it is not read any more.
+    async fn push<T: Serialize>(
+        &self,
+        answer: &T,
+        request: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), Refusal> {
+        let body = match message::encode(answer) {
+            Ok(body) if body.len() <= self.frame_bytes_max => body,
+            Ok(body) => return Err(too_much(body.len())),
+            Err(MessageError::TooLarge { bytes }) => return Err(too_much(bytes)),
+            Err(error) => return Err(Refusal::new(ErrorCode::Internal, error.to_string())),
+        };
+        if body.len() <= SMALL_BYTES_MAX {
+            self.outbox.answer(self.kind, self.correlation, body);
+            return Ok(());
+        }
+        // An answer that cannot be paid for or queued is one of a connection that has ended.
+        if let Some(permit) = self.budget.pay(body.len()).await {
+            let mut head = BytesMut::with_capacity(FRAME_HEADER_BYTES);
+            Frame::response(self.kind, self.correlation, body.clone())
+                .header
+                .encode(&mut head);
+            let answer = Delivery {
+                kind: self.kind,
+                head: head.freeze(),
+                batches: vec![body],
+                permit: Some(permit),
+                request,
+            };
+            let _closed = self.deliveries.send(answer).await;
+        }
+        Ok(())
+    }
+}
 
 impl Connection {
     /// Handles every request but publish, step and goodbye.
@@ -49,15 +118,21 @@ impl Connection {
             Kind::ListOffsets => self.list_offsets(correlation, &body).await,
             Kind::Subscribe => self.subscribe(correlation, &body).await,
             Kind::Unsubscribe => self.unsubscribe(correlation, &body).await,
-            Kind::CommitOwned
-            | Kind::ResetOffsets
-            | Kind::DeleteGroup
-            | Kind::JoinGroup
-            | Kind::GroupReport
-            | Kind::LeaveGroup
-            | Kind::SummarizeGroups
-            | Kind::DescribeGroup
-            | Kind::ListGroupPartitions => Err(Refusal::of(ErrorCode::UnknownRequest)),
+            Kind::CommitOwned => self.commit_owned(correlation, &body).await,
+            Kind::ResetOffsets => self.reset_offsets(correlation, &body).await,
+            Kind::DeleteGroup => self.delete_group(correlation, &body).await,
+            Kind::JoinGroup => self.join_group(correlation, &body).await,
+            Kind::GroupReport => self.group_report(correlation, &body).await,
+            Kind::LeaveGroup => self.leave_group(correlation, &body).await,
+            Kind::SummarizeGroups => {
+                let answer = self.summarize_groups(&body);
+                self.reply(kind, correlation, answer).await
+            }
+            Kind::DescribeGroup => {
+                let answer = self.describe_group(&body).await;
+                self.reply(kind, correlation, answer).await
+            }
+            Kind::ListGroupPartitions => self.list_group_partitions(correlation, &body).await,
             Kind::Hello
             | Kind::Goodbye
             | Kind::Publish
@@ -80,40 +155,27 @@ impl Connection {
         }
     }
 
-    /// Answers with a control message. A large one is paid for like a delivery, so that who does not
-    /// read it is not read any more.
     async fn reply<T: Serialize>(
         &self,
         kind: Kind,
         correlation: u32,
         answer: Result<T, Refusal>,
     ) -> Result<(), Refusal> {
-        let body = match message::encode(&answer?) {
-            Ok(body) if body.len() <= self.frame_bytes_max as usize => body,
-            Ok(body) => return Err(too_much(body.len())),
-            Err(MessageError::TooLarge { bytes }) => return Err(too_much(bytes)),
-            Err(error) => return Err(Refusal::new(ErrorCode::Internal, error.to_string())),
-        };
-        if body.len() <= SMALL_BYTES_MAX {
-            self.outbox.answer(kind, correlation, body);
-            return Ok(());
+        let replies = self.replies(kind, correlation);
+        replies.push(&answer?, None).await
+    }
+
+    /// A way to answer the request from a task.
+    pub(super) fn replies(&self, kind: Kind, correlation: u32) -> Replies {
+        Replies {
+            kind,
+            correlation,
+            outbox: Arc::clone(&self.outbox),
+            deliveries: self.deliveries.clone(),
+            budget: self.budget.clone(),
+            frame_bytes_max: self.frame_bytes_max as usize,
+            begun: self.begun,
         }
-        // An answer that cannot be paid for or queued is one of a connection that has ended.
-        if let Some(permit) = self.budget.pay(body.len()).await {
-            let mut head = BytesMut::with_capacity(FRAME_HEADER_BYTES);
-            Frame::response(kind, correlation, body.clone())
-                .header
-                .encode(&mut head);
-            let answer = Delivery {
-                kind,
-                head: head.freeze(),
-                batches: vec![body],
-                permit: Some(permit),
-                request: None,
-            };
-            let _closed = self.deliveries.send(answer).await;
-        }
-        Ok(())
     }
 
     fn credit(&mut self, subscription: u32, body: &[u8]) -> Result<(), Refusal> {

@@ -129,6 +129,8 @@ pub struct Views {
     offsets: RwLock<Offsets>,
     rises: Rises,
     write_state: AtomicU8,
+    /// The topics changed; for the coordinator alone.
+    catalog_changed: Notify,
 }
 
 impl Views {
@@ -143,6 +145,7 @@ impl Views {
             offsets: RwLock::new(offsets),
             rises: Rises::default(),
             write_state: AtomicU8::new(WriteState::Accepting as u8),
+            catalog_changed: Notify::new(),
         };
         views.publish_catalog(catalog, |id| states.get(&id));
         views
@@ -236,6 +239,14 @@ impl Views {
                 .or_insert_with(|| Arc::new(PartitionView::new(id, &self.rises, state)));
         }
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = catalog;
+        self.catalog_changed.notify_one();
+    }
+
+    /// Waits until the topics have changed since the last call. For one caller.
+    ///
+    /// CANCEL SAFETY: a change not waited for is not lost.
+    pub async fn catalog_changed(&self) {
+        self.catalog_changed.notified().await;
     }
 
     /// Whether a topic of this number exists.

@@ -15,6 +15,7 @@ mod exposition;
 mod flights;
 mod folder;
 mod formats;
+mod groups;
 mod hoarding;
 mod hostile;
 mod memory;

@@ -69,6 +69,19 @@ impl Peer {
         }
     }
 
+    /// Waits for a heartbeat and answers it.
+    pub(crate) fn answer_ping(&mut self) {
+        let mut head = [0; FRAME_HEADER_BYTES];
+        self.socket.read_exact(&mut head).expect("a heartbeat");
+        let header = FrameHeader::decode(&head, u32::MAX).expect("a valid header");
+        assert_eq!(header.kind, Kind::Ping.number());
+        self.send(&Frame::response(
+            Kind::Ping,
+            header.correlation,
+            Bytes::new(),
+        ));
+    }
+
     /// Sends a control request and waits for its answer.
     pub(crate) fn ask<T: serde::Serialize>(&mut self, kind: Kind, message: &T) -> Frame {
         let correlation = self.next;

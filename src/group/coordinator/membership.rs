@@ -1,12 +1,16 @@
 //! One group: its members, the target, and what has to move.
 
+mod people;
+mod raised;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use falcon_protocol::limits::GROUP_MEMBERS_MAX;
 use falcon_protocol::{MemberId, Offset, OwnerEpoch, PartitionId, TopicId};
 
+use super::event::Happened;
 use super::message::{Hold, JoinError, News, Output, Reply, Report, Ticket, Wish};
-use super::moving::{Moving, Owned, Standing, State, Told};
+use super::moving::{Moving, Owned, State, Told};
 use super::{Place, Turn};
 use crate::catalog::Catalog;
 use crate::group::assign::{Assignor, Question};
@@ -45,6 +49,11 @@ impl Member {
             has_news: false,
         }
     }
+
+    /// When it was heard last.
+    fn heard(&self) -> u64 {
+        self.silent_at.saturating_sub(self.wish.session_ms)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -79,14 +88,6 @@ impl Group {
         self.members.is_empty() && self.partitions.is_empty()
     }
 
-    pub(super) fn standings(&self) -> Vec<(PartitionId, Standing)> {
-        let standing = |(id, moving): (&PartitionId, &Moving)| {
-            let target = self.target.get(id).copied();
-            (*id, moving.standing(target, self.settle_until))
-        };
-        self.partitions.iter().map(standing).collect()
-    }
-
     pub(super) fn join(&mut self, ticket: Ticket, report: Report, wish: Wish, turn: &mut Turn<'_>) {
         if self.taken.contains(&report.member) {
             return turn.answer(ticket, Reply::InstanceTaken);
@@ -116,6 +117,7 @@ impl Group {
         } else {
             self.members
                 .insert(report.member, Member::new(wish, topics));
+            turn.events.push(Happened::Joined(report.member));
         }
         if let Some(old) = namesake {
             self.take_over(old, report.member, turn);
@@ -125,7 +127,7 @@ impl Group {
         if let Some(member) = self.members.get_mut(&member) {
             member.has_news = true;
         }
-        self.retarget(turn.catalog);
+        self.retarget(turn);
     }
 
     /// The new process has the old one's place; what the old one holds is fenced.
@@ -137,7 +139,10 @@ impl Group {
         for target in self.target.values_mut().filter(|target| **target == old) {
             *target = new;
         }
-        self.remove(old, State::GIVEN_UP, Reply::InstanceTaken, turn);
+        if let Some(member) = self.remove(old, State::GIVEN_UP, Reply::InstanceTaken, turn) {
+            let instance = member.wish.instance;
+            turn.events.push(Happened::Replaced { old, new, instance });
+        }
     }
 
     pub(super) fn heartbeat(&mut self, ticket: Ticket, report: Report, turn: &mut Turn<'_>) {
@@ -183,11 +188,11 @@ impl Group {
             }
         }
         member.has_news = has_news;
-        self.claim(report.member, report.holds, turn.catalog);
+        self.claim(report.member, report.holds, turn);
     }
 
     /// Confirms what was granted before the coordinator knew the member; all else is lost.
-    fn claim(&mut self, id: MemberId, holds: Vec<Hold>, catalog: &Catalog) {
+    fn claim(&mut self, id: MemberId, holds: Vec<Hold>, turn: &mut Turn<'_>) {
         let Some(member) = self.members.get_mut(&id) else {
             return;
         };
@@ -219,28 +224,35 @@ impl Group {
         }
         member.has_news |= !member.lost.is_empty();
         if has_claimed {
-            self.retarget(catalog);
+            self.retarget(turn);
         }
     }
 
     pub(super) fn leave(&mut self, id: MemberId, turn: &mut Turn<'_>) {
-        self.remove(id, State::GIVEN_UP, Reply::Left, turn);
-        self.retarget(turn.catalog);
+        if let Some(member) = self.remove(id, State::GIVEN_UP, Reply::Left, turn) {
+            turn.events.push(Happened::Left(id, member.wish.instance));
+        }
+        self.retarget(turn);
     }
 
-    fn remove(&mut self, id: MemberId, left: State, reply: Reply, turn: &mut Turn<'_>) {
-        let Some(member) = self.members.remove(&id) else {
-            return;
-        };
-        if let Some(pending) = member.pending {
+    fn remove(
+        &mut self,
+        id: MemberId,
+        left: State,
+        reply: Reply,
+        turn: &mut Turn<'_>,
+    ) -> Option<Member> {
+        let mut member = self.members.remove(&id)?;
+        if let Some(pending) = member.pending.take() {
             turn.answer(pending.ticket, reply);
         }
-        for partition in member.owned {
-            if let Some(moving) = self.partitions.get_mut(&partition) {
+        for partition in &member.owned {
+            if let Some(moving) = self.partitions.get_mut(partition) {
                 moving.state = left;
             }
         }
         self.is_dirty = true;
+        Some(member)
     }
 
     /// Lets go who was silent for its session.
@@ -249,10 +261,17 @@ impl Group {
         let silent = self.members.iter().filter(is_silent).map(|(id, _)| *id);
         let silent: Vec<MemberId> = silent.collect();
         for id in &silent {
-            self.remove(*id, State::ABANDONED, Reply::UnknownMember, turn);
+            let gone = self.remove(*id, State::ABANDONED, Reply::UnknownMember, turn);
+            if let Some(member) = gone {
+                turn.events.push(Happened::LetGo {
+                    member: *id,
+                    silent_ms: turn.now.saturating_sub(member.heard()),
+                    instance: member.wish.instance,
+                });
+            }
         }
         if !silent.is_empty() {
-            self.retarget(turn.catalog);
+            self.retarget(turn);
         }
     }
 
@@ -268,10 +287,11 @@ impl Group {
         for member in self.members.values_mut() {
             member.owned.retain(exists);
         }
-        self.retarget(turn.catalog);
+        self.retarget(turn);
     }
 
-    fn retarget(&mut self, catalog: &Catalog) {
+    fn retarget(&mut self, turn: &mut Turn<'_>) {
+        let catalog = turn.catalog;
         let mut places: Vec<Place<'_>> = Vec::new();
         places.extend(
             self.members
@@ -312,25 +332,44 @@ impl Group {
             Assignor::Sticky
         };
         let shares = assignor.assign(&question).into_iter();
-        let target: BTreeMap<PartitionId, MemberId> = shares
+        let mut target: BTreeMap<PartitionId, MemberId> = shares
             .filter_map(|(id, number)| Some((id, places.get(number)?.1)))
             .collect();
+        let left_out = self.fit(&mut target, turn.room);
+        if left_out > 0 {
+            turn.events.push(Happened::LeftOut(left_out));
+        }
         if target != self.target {
             self.generation += 1;
             self.target = target;
+            turn.events.push(Happened::Retargeted(self.generation));
         }
+        let before = self.partitions.len();
         for id in self.target.keys() {
             self.partitions.entry(*id).or_insert(Moving {
                 fence: OwnerEpoch(0),
                 state: State::GIVEN_UP,
             });
         }
+        turn.room = turn.room.saturating_sub(self.partitions.len() - before);
         let (target, never) = (&self.target, OwnerEpoch(0));
         self.partitions.retain(|id, moving| {
             let is_free = matches!(moving.state, State::Free { .. });
             !is_free || moving.fence != never || target.contains_key(id)
         });
         self.is_dirty = true;
+    }
+
+    /// LIMIT: takes partitions out that would be more than there is room for; how many.
+    fn fit(&self, target: &mut BTreeMap<PartitionId, MemberId>, mut room: usize) -> usize {
+        let wanted = target.len();
+        target.retain(|id, _| {
+            let is_known = self.partitions.contains_key(id);
+            let has_room = is_known || room > 0;
+            room -= usize::from(!is_known && has_room);
+            has_room
+        });
+        wanted - target.len()
     }
 
     pub(super) fn fenced(&mut self, hold: Hold, committed: Option<Offset>, now: u64) {
@@ -377,7 +416,7 @@ impl Group {
     }
 
     /// Takes every partition one step further; the fences that are needed.
-    pub(super) fn advance(&mut self, turn: &Turn<'_>) -> Vec<Hold> {
+    pub(super) fn advance(&mut self, turn: &mut Turn<'_>) -> Vec<Hold> {
         let now = turn.now;
         let is_due = |at: &Option<u64>| at.is_some_and(|at| at <= now);
         if is_due(&self.settle_until) {
@@ -404,6 +443,7 @@ impl Group {
                     let (partition, epoch) = (*id, owned.epoch);
                     member.lost.push(Hold { partition, epoch });
                     member.has_news = true;
+                    turn.events.push(Happened::Overdue(owned.member, partition));
                 }
                 member.owned.remove(id);
                 moving.state = State::GIVEN_UP;

@@ -10,7 +10,7 @@ use crate::group::assign::Assignor;
 use crate::group::pattern::Pattern;
 
 /// Names the call an answer belongs to; chosen by who calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
 /// A partition under the epoch of one grant.
@@ -50,6 +50,15 @@ pub struct Wish {
     pub session_ms: u64,
 }
 
+/// What became of a fence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FenceOutcome {
+    /// It is durable; with the committed offset that goes with it.
+    Durable(Hold, Option<Offset>),
+    /// The writer refused it; with the fence that is in force.
+    Refused(Hold, OwnerEpoch),
+}
+
 /// What happened.
 #[derive(Debug, Clone)]
 pub enum Input {
@@ -65,6 +74,10 @@ pub enum Input {
     Fenced(String, Hold, Option<Offset>),
     /// The writer refused a fence; with the fence that is in force.
     FenceRefused(String, Hold, OwnerEpoch),
+    /// Fences were raised by who is no member; these are in force.
+    Raised(String, Vec<Hold>),
+    /// Nothing is stored of a group any more, no fences either.
+    Deleted(String),
     /// Time has passed.
     Tick,
 }
@@ -125,6 +138,12 @@ pub enum JoinError {
     /// Too many groups.
     #[error("the broker has {max} groups with members, the most allowed")]
     TooManyGroups {
+        /// The limit.
+        max: usize,
+    },
+    /// Too many members of all groups.
+    #[error("the broker has {max} members of groups, the most allowed")]
+    NoRoom {
         /// The limit.
         max: usize,
     },
