@@ -3,6 +3,8 @@
 //! An epoch is granted when its fence is durable. So once anybody knows of an epoch, no commit under a
 //! lower one that begins from then on can succeed.
 
+use std::collections::HashMap;
+
 use super::super::offsets::Heights;
 use super::super::verdict::{Verdict, Violation};
 use super::{GroupVerdict, NEVER, Part, Seen, tell};
@@ -58,11 +60,18 @@ impl Handled {
     }
 }
 
-/// No commit under an epoch begins after a higher one is known, and succeeds.
+/// No commit under an epoch begins after a higher one is known, and succeeds. What the same owner had
+/// stored already is done without asking anybody.
 fn fenced(part: &Part, verdict: &mut Verdict) {
+    let mut stored: HashMap<u64, u64> = HashMap::new();
     let done = part.commits.iter();
     for commit in done.filter(|commit| commit.outcome == Outcome::Ok) {
         let epoch = commit.value.epoch();
+        let stored = stored.entry(epoch).or_default();
+        if commit.offset <= *stored {
+            continue;
+        }
+        *stored = commit.offset;
         // Grants are few, and mostly in the order of time: the next one nearly always decides.
         let later = part.grants.range(epoch.saturating_add(1)..);
         let known = later.map(|(epoch, grant)| (grant.begun_ns, *epoch)).min();
