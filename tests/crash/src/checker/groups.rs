@@ -83,7 +83,10 @@ pub fn check<H: History + ?Sized>(history: &H, bounds: Bounds) -> Result<GroupVe
         return Err(CrashError::Malformed(said));
     }
     seen.settle();
-    let mut found = GroupVerdict::default();
+    let mut found = GroupVerdict {
+        verdict: std::mem::take(&mut seen.verdict),
+        ..GroupVerdict::default()
+    };
     let mut blocked = BlockedRule::new(&seen, bounds);
     history.for_each(&mut |entry| {
         if entry.op == Op::Handled {
@@ -96,10 +99,6 @@ pub fn check<H: History + ?Sized>(history: &H, bounds: Bounds) -> Result<GroupVe
     }
     seen.judge_reached(&mut found.verdict);
     seen.judge_output(&mut found.verdict);
-    found.verdict.examples.append(&mut seen.examples);
-    for (violation, times) in &seen.early {
-        *found.verdict.violations.entry(*violation).or_default() += times;
-    }
     seen.count(&mut found.counts);
     Ok(found)
 }
@@ -139,8 +138,8 @@ struct Seen {
     /// How often each value is in the output.
     outputs: HashMap<ValueId, u32>,
     inputs: Vec<ValueId>,
-    early: BTreeMap<Violation, u64>,
-    examples: Vec<String>,
+    /// What the entries alone show.
+    verdict: Verdict,
     beyond_limit: Option<u64>,
 }
 
@@ -249,10 +248,9 @@ impl Seen {
         grant.begun_ns = grant.begun_ns.min(begun_ns);
         if grant.member != entry.actor {
             let other = grant.member;
-            *self.early.entry(Violation::DoubleOwner).or_default() += 1;
-            self.examples.push(format!(
-                "owned twice: by member {other} under the same epoch; entry: {entry:?}"
-            ));
+            self.verdict.add(Violation::DoubleOwner, entry, || {
+                format!("member {other} owned it under the same epoch")
+            });
         }
         grant
     }
@@ -276,10 +274,9 @@ impl Seen {
             Some(_) | None => None,
         };
         if let Some((violation, due)) = found {
-            *self.early.entry(violation).or_default() += 1;
-            self.examples.push(format!(
-                "{violation}: {due} was due under the same epoch; entry: {entry:?}"
-            ));
+            self.verdict.add(violation, entry, || {
+                format!("offset {due} was due under the same epoch")
+            });
         }
         let part = self.part(GroupPlace(entry.partition));
         part.handled += 1;

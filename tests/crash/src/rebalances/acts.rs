@@ -13,6 +13,10 @@ use super::member::{GROUPS, Mode};
 const LEAST: usize = 2;
 const FILL: usize = 5;
 
+/// Acts from one to the next of these.
+const BROKER_EVERY: u32 = 29;
+const TOPIC_EVERY: u32 = 19;
+
 /// What the rig does to a group, or to all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Act {
@@ -75,8 +79,19 @@ pub(super) fn join(group: u16, crew: &Crew, random: &mut Rng) -> Act {
     Act::Join(group, mode, random.bool().then(name))
 }
 
-/// The next act.
-pub(super) fn choose(crew: &Crew, session: Duration, random: &mut Rng) -> Act {
+/// The act of this number, from 1.
+pub(super) fn choose(number: u32, crew: &Crew, session: Duration, random: &mut Rng) -> Act {
+    // What concerns everybody is rare, and never left out.
+    if number.is_multiple_of(BROKER_EVERY) {
+        return Act::KillBroker;
+    }
+    if number.is_multiple_of(TOPIC_EVERY) {
+        return Act::AddTopic;
+    }
+    choose_for_group(crew, session, random)
+}
+
+fn choose_for_group(crew: &Crew, session: Duration, random: &mut Rng) -> Act {
     let group = random.u16(0..GROUPS);
     let of_group = || crew.members().filter(|member| member.group == group);
     let at_work: Vec<&Member> = of_group().filter(|member| member.is_at_work()).collect();
@@ -99,9 +114,7 @@ pub(super) fn choose(crew: &Crew, session: Duration, random: &mut Rng) -> Act {
         38..=47 => Act::Freeze(one.number, part(session, (0.1, 0.7), random)),
         48..=59 => Act::Freeze(one.number, part(session, (1.2, 2.5), random)),
         60..=71 => stall(&at_work, random),
-        72..=95 => again(&at_work, session, random).unwrap_or(Act::Crash(one.number)),
-        96..=97 => Act::KillBroker,
-        _ => Act::AddTopic,
+        _ => again(&at_work, session, random).unwrap_or(Act::Crash(one.number)),
     }
 }
 

@@ -38,7 +38,7 @@ const IN_FLIGHT_MAX: usize = 4096;
 struct Shared {
     address: String,
     folder: PathBuf,
-    /// Records a second in each topic.
+    /// Records a second for each partition.
     rate: u32,
     publishers: AtomicU32,
     files: Mutex<Vec<PathBuf>>,
@@ -136,7 +136,8 @@ impl Load {
         let (tasks, stop) = &self.publishing;
         let stop = stop.clone();
         let task = async move {
-            let published = publish_on(&shared, &client, number, (notes, stop)).await;
+            let rate = shared.rate * u32::from(partitions);
+            let published = publish_on(&shared, &client, (number, rate), (notes, stop)).await;
             shared.note_end(published);
         };
         tasks.spawn_on(task, &self.runtime);
@@ -250,7 +251,7 @@ type Notes = (HistoryWriter, CancellationToken);
 async fn publish_on(
     shared: &Shared,
     client: &Client,
-    topic: u16,
+    (topic, rate): (u16, u32),
     (mut notes, stop): Notes,
 ) -> Result<(), CrashError> {
     while !stop.is_cancelled() {
@@ -260,7 +261,8 @@ async fn publish_on(
         let publisher = publisher.delivery_timeout(DELIVERY_TIMEOUT).build().await;
         match publisher {
             Ok(publisher) => {
-                publish(shared, &publisher, (topic, number), (&mut notes, &stop)).await?;
+                let what = (topic, number, rate);
+                publish(&publisher, what, (&mut notes, &stop)).await?;
             }
             Err(_) => sleep(RETRY).await,
         }
@@ -270,9 +272,8 @@ async fn publish_on(
 
 /// Sends what is due, again and again; then waits for all outcomes.
 async fn publish(
-    shared: &Shared,
     publisher: &Publisher,
-    (topic, number): (u16, u32),
+    (topic, number, rate): (u16, u32, u32),
     (notes, stop): (&mut HistoryWriter, &CancellationToken),
 ) -> Result<(), CrashError> {
     let mut in_flight: VecDeque<(Entry, Ticket)> = VecDeque::new();
@@ -281,7 +282,7 @@ async fn publish(
     let mut pace = interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while !is_over && stop.run_until_cancelled(pace.tick()).await.is_some() {
-        let due = begun.elapsed().as_secs_f64() * f64::from(shared.rate);
+        let due = begun.elapsed().as_secs_f64() * f64::from(rate);
         while f64::from(sent) < due && in_flight.len() < IN_FLIGHT_MAX && !is_over {
             let mut entry = Entry {
                 value: ValueId {
@@ -292,7 +293,7 @@ async fn publish(
                 ..blank(Op::Publish)
             };
             let key = format!("{number}-{}", sent % KEYS);
-            let record = Record::new(payload::encode(entry.value)).key(key);
+            let record = Record::new(payload::encode_small(entry.value)).key(key);
             sent += 1;
             match publisher.send(record).await {
                 Ok(ticket) => in_flight.push_back((entry, ticket)),
@@ -405,7 +406,7 @@ async fn read(
             Ok(None) => return Ok(Err("the stream ended".into())),
             Err(_) => return Ok(Err(format!("it waits for the ends of {left:?}").into())),
         };
-        let value = record.value.as_deref().and_then(payload::decode);
+        let value = record.value.as_deref().and_then(payload::decode_small);
         let topic = topic_number(&record.topic).unwrap_or_default();
         let now = now_ns();
         notes.push(&Entry {

@@ -179,7 +179,7 @@ impl Notes {
     /// A record was handed out.
     fn given(&self, record: &Delivered, epoch: u64) -> Given {
         let place = self.place(&record.topic, record.partition.0);
-        let value = record.value.as_deref().and_then(payload::decode);
+        let value = record.value.as_deref().and_then(payload::decode_small);
         let entry = self.entry(Op::Read, place.to_log(), 0);
         self.with(|inside| {
             let next = u32::try_from(inside.readers.len()).unwrap_or(u32::MAX);
