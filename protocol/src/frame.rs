@@ -7,7 +7,7 @@
 //!      5     1  flags         bit 0: response; others zero
 //!      6     2  status        responses and ends: 0 or an error code; requests: 0
 //!      8     4  correlation   requests and responses: chosen by the requester;
-//!                             Deliver, Credit, SubscriptionEnded: the subscription's number
+//!                             Deliver, Credit, PartitionEnded: the subscription's number
 //!     12     -  body
 //! ```
 //! All integers little-endian.

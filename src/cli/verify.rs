@@ -13,6 +13,7 @@ use super::output::Output;
 mod audit;
 mod digest;
 
+use audit::FenceAudit;
 pub(super) use audit::{Audit, Damage, PartitionAudit};
 
 /// Arguments of `falcon verify`.
@@ -27,6 +28,7 @@ pub(crate) struct VerifyArgs {
 #[serde(rename_all = "snake_case")]
 enum Line<'a> {
     Partition(&'a PartitionAudit),
+    Fence(&'a FenceAudit),
     Damage(&'a Damage),
     Note(&'a str),
     Summary(Summary),
@@ -37,6 +39,9 @@ struct Summary {
     partitions: usize,
     records: u64,
     segments: usize,
+    fences: usize,
+    /// The highest epoch of a fence that was forgotten with its group.
+    fence_floor: u64,
     was_clean: bool,
     damages: usize,
     records_lost: u64,
@@ -49,6 +54,7 @@ pub(crate) fn run(args: &VerifyArgs, is_json: bool) -> Result<(), CliError> {
     for (id, _, _) in audit.partitions() {
         partitions.push(audit.read(id, &mut |_| Ok(()))?);
     }
+    let fences = audit.fences();
     let mut notes = Vec::new();
     check_index(&mut audit, &mut notes);
     audit.finish();
@@ -63,6 +69,8 @@ pub(crate) fn run(args: &VerifyArgs, is_json: bool) -> Result<(), CliError> {
         partitions: partitions.len(),
         records: partitions.iter().map(|partition| partition.records).sum(),
         segments: audit.inspection.segment_count(),
+        fences: fences.len(),
+        fence_floor: audit.state.fence_floor().0,
         was_clean: audit.inspection.was_clean(),
         damages: audit.damages.len(),
         records_lost: audit.damages.iter().map(Damage::records).sum(),
@@ -72,6 +80,9 @@ pub(crate) fn run(args: &VerifyArgs, is_json: bool) -> Result<(), CliError> {
     if is_json {
         for partition in &partitions {
             output.json(&Line::Partition(partition))?;
+        }
+        for fence in &fences {
+            output.json(&Line::Fence(fence))?;
         }
         for damage in &audit.damages {
             output.json(&Line::Damage(damage))?;
@@ -141,6 +152,11 @@ fn print(
     }
     for note in notes {
         output.line(format!("note: {note}").as_bytes())?;
+    }
+    if summary.fences > 0 || summary.fence_floor > 0 {
+        let (fences, floor) = (summary.fences, summary.fence_floor);
+        let line = format!("fences of groups: {fences}, highest epoch of a deleted group: {floor}");
+        output.line(line.as_bytes())?;
     }
     let stop = if summary.was_clean {
         "stopped orderly"

@@ -105,7 +105,7 @@ keys! {
     (limits) partitions_max, count(1, 1_000_000),
         "Partitions of all topics together.";
     (limits) committed_offsets_max, count(1, 200_000),
-        "Committed offsets in all, one for each group, topic and partition.";
+        "Committed offsets in all, one for each group, topic and partition; and as many fences of owners.";
     (limits) producers_max, count(1, 400_000),
         "Producer states in all, one for each idempotent publisher and partition it writes to; and as many names.";
 

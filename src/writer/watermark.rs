@@ -57,9 +57,15 @@ impl Watermark {
 
     /// As it is visible now.
     pub(super) fn get(&self) -> Offset {
+        self.look(|| {})
+    }
+
+    /// Calls `meanwhile` at the point where a change would do most harm.
+    fn look(&self, mut meanwhile: impl FnMut()) -> Offset {
         loop {
             let rise = self.rise.load(SeqCst);
             let is_visible = self.rises.0.load(SeqCst) >= rise;
+            meanwhile();
             let offset = if is_visible {
                 &self.after
             } else {
@@ -77,7 +83,29 @@ impl Watermark {
 mod tests {
     use super::*;
 
-    /// Without the second look at `rise`, or with one store per partition, this fails within a second.
+    #[test]
+    fn a_rise_that_begins_under_a_reader_stays_unseen_until_it_is_shown() {
+        let rises = Rises::default();
+        let mark = Watermark::new(&rises, Offset(4));
+        let mut is_prepared = false;
+        let prepare = || {
+            if !std::mem::replace(&mut is_prepared, true) {
+                mark.prepare(1, Offset(9));
+            }
+        };
+        assert_eq!(mark.look(prepare), Offset(4));
+        assert_eq!(mark.get(), Offset(4));
+        let show_and_go_on = || {
+            if rises.next() == 1 {
+                rises.show(1);
+                mark.prepare(2, Offset(12));
+            }
+        };
+        assert_eq!(mark.look(show_and_go_on), Offset(9));
+        rises.show(2);
+        assert_eq!(mark.get(), Offset(12));
+    }
+
     #[test]
     fn a_reader_of_two_never_finds_one_half() {
         const RISES: u64 = 200_000;

@@ -90,9 +90,10 @@ const SERVED: [(&str, &str, &str); 6] = [
 ];
 
 /// The folder as the version of then left it.
-fn unpack() -> Broker {
+pub(crate) fn unpack(name: &str) -> Broker {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data-v1");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let packed = fixtures.join(name);
     unpack_into(&packed, &folder.path().join("data"));
     Broker::on(folder)
 }
@@ -126,10 +127,17 @@ fn expect_logs(broker: &Broker) {
     }
 }
 
+/// What both slots of IDENTITY say.
+pub(crate) fn folder_formats(broker: &Broker) -> [u8; 2] {
+    let bytes = fs::read(broker.data_dir().join("IDENTITY")).expect("a readable file");
+    [bytes[12], bytes[512 + 12]]
+}
+
 #[test]
 fn a_folder_of_format_1_is_served_exactly() {
-    let mut broker = unpack();
+    let mut broker = unpack("data-v1");
     expect_logs(&broker);
+    assert_eq!(folder_formats(&broker), [1, 1], "verify changes nothing");
     broker.serve();
     for (topic, partition, hash) in SERVED {
         let subscribe = [
@@ -160,6 +168,11 @@ fn a_folder_of_format_1_is_served_exactly() {
     assert_eq!(names, expected);
     stop(&mut broker);
     expect_logs(&broker);
+    assert_eq!(
+        folder_formats(&broker),
+        [2, 2],
+        "brokers of format 1 must refuse it now"
+    );
 
     // It goes on where it was.
     broker.serve();
@@ -173,7 +186,7 @@ fn a_folder_of_format_1_is_served_exactly() {
 
 #[test]
 fn a_folder_of_format_1_that_was_not_stopped_is_served_exactly() {
-    let mut broker = unpack();
+    let mut broker = unpack("data-v1");
     fs::remove_file(broker.data_dir().join("CLEAN")).expect("it was stopped orderly");
     expect_logs(&broker);
     broker.serve();
@@ -182,11 +195,11 @@ fn a_folder_of_format_1_that_was_not_stopped_is_served_exactly() {
     expect_logs(&broker);
 }
 
-/// Writes a number of `bytes` bytes and the checksum that fits it.
-fn patch(path: &Path, slots: &[usize], number_at: usize, crc_at: usize) {
+/// Writes a format's number and the checksum that fits it.
+fn patch(path: &Path, format: u8, slots: &[usize], (number_at, crc_at): (usize, usize)) {
     let mut bytes = fs::read(path).expect("a readable file");
     for slot in slots {
-        bytes[slot + number_at] = 2;
+        bytes[slot + number_at] = format;
         let crc = crc32fast::hash(&bytes[slot + crc_at + 4..slot + 64]);
         bytes[slot + crc_at..slot + crc_at + 4].copy_from_slice(&crc.to_le_bytes());
     }
@@ -201,16 +214,17 @@ fn contents(folder: &Path) -> BTreeMap<PathBuf, String> {
 #[test]
 fn a_newer_format_is_refused_and_not_touched() {
     let segment = "journal/0000000000000004.seg";
-    for (file, slots, number_at, crc_at) in [
-        ("IDENTITY", &[0, 512][..], 12, 8),
-        ("IDENTITY", &[512][..], 12, 8),
-        (segment, &[0][..], 8, 4),
+    for (file, format, slots, places) in [
+        ("IDENTITY", 3, &[0, 512][..], (12, 8)),
+        ("IDENTITY", 3, &[512][..], (12, 8)),
+        (segment, 2, &[0][..], (8, 4)),
     ] {
-        let broker = unpack();
-        patch(&broker.data_dir().join(file), slots, number_at, crc_at);
+        let broker = unpack("data-v1");
+        patch(&broker.data_dir().join(file), format, slots, places);
         let before = contents(&broker.data_dir());
         let folder = broker.data_dir().display().to_string();
-        let words = ["format 2", "use a newer falcon"];
+        let format = format!("format {format}");
+        let words = [format.as_str(), "use a newer falcon"];
         let serve = [
             "serve",
             "--listen",

@@ -25,6 +25,7 @@ use crate::wire::{WireError, expect_end, read_u32, read_u64};
 /// Bytes of a step before the list of its batches.
 pub const STEP_HEADER_BYTES: usize = 12;
 const ENTRY_BYTES: usize = 20;
+/// Stands for "any"; no partition ever has this next offset.
 const ANY: u64 = u64::MAX;
 
 /// A step's batch.
@@ -32,7 +33,7 @@ const ANY: u64 = u64::MAX;
 pub struct StepBatch {
     /// Where it shall go; no partition twice in a step.
     pub partition: PartitionId,
-    /// What the partition's next offset must be.
+    /// What the partition's next offset must be; `None`: anything.
     pub expected: Option<Offset>,
     /// One record batch, not yet checked.
     pub batch: Bytes,
@@ -67,7 +68,7 @@ impl Step {
         for entry in &self.batches {
             to.put_u32_le(entry.partition.topic.0);
             to.put_u32_le(entry.partition.partition.0);
-            to.put_u64_le(entry.expected.map_or(ANY, Offset::get));
+            to.put_u64_le(entry.expected.map_or(ANY, never_any));
             to.put_u32_le(count(entry.batch.len()));
         }
         to.put_slice(&commit);
@@ -77,7 +78,7 @@ impl Step {
         Ok(to.freeze())
     }
 
-    /// Reads it; the batches are slices of `body`.
+    /// Reads it; the batches are slices of `body`. Nothing is reserved that `body` has no bytes for.
     ///
     /// # Errors
     /// [`WireError`] when `body` has not this layout.
@@ -93,6 +94,9 @@ impl Step {
             return Err(WireError::Invalid {
                 field: "commit_bytes",
             });
+        }
+        if from.len() / ENTRY_BYTES < batches {
+            return Err(WireError::Truncated { field: "batches" });
         }
         let mut entries = Vec::with_capacity(batches);
         for _ in 0..batches {
@@ -149,6 +153,11 @@ fn take(from: &mut Bytes, bytes: usize, field: &'static str) -> Result<Bytes, Wi
         return Err(WireError::Truncated { field });
     }
     Ok(from.split_to(bytes))
+}
+
+/// A condition that cannot hold must not become none.
+fn never_any(offset: Offset) -> u64 {
+    offset.get().min(ANY - 1)
 }
 
 /// What does not fit is refused by the size of its frame.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::ids::{Offset, Partition, PartitionId, TopicId};
+use crate::wire::WireError;
 
 #[test]
 fn the_handshake_round_trips_and_ignores_later_fields() {
@@ -88,6 +89,29 @@ fn the_data_path_round_trips() {
         (1, 2, Some(Partition(3)))
     );
     assert_eq!(back.text.len(), 1024);
+}
+
+#[test]
+fn a_step_reserves_nothing_for_batches_that_are_not_there() {
+    let mut body = vec![0; STEP_HEADER_BYTES + 39];
+    body[4] = 2;
+    let refused = Step::decode(body.into());
+    assert_eq!(refused, Err(WireError::Truncated { field: "batches" }));
+}
+
+#[test]
+fn a_step_with_an_impossible_condition_keeps_a_condition() {
+    let step = Step {
+        timeout_ms: 0,
+        batches: vec![StepBatch {
+            partition: PartitionId::new(4, 2),
+            expected: Some(Offset(u64::MAX)),
+            batch: Bytes::new(),
+        }],
+        commit: None,
+    };
+    let back = Step::decode(step.encode().expect("it is small")).expect("it decodes");
+    assert_eq!(back.batches[0].expected, Some(Offset(u64::MAX - 1)));
 }
 
 #[test]

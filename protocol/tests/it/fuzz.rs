@@ -6,6 +6,7 @@
 mod batches;
 mod frames;
 mod messages;
+mod step;
 mod values;
 
 use falcon_fuzz::{Refusal, refused};

@@ -9,6 +9,8 @@ use bytes::{Bytes, BytesMut};
 use falcon_protocol::message::*;
 use falcon_protocol::*;
 
+mod groups;
+
 fn compare(name: &str, bytes: &[u8]) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")

@@ -63,6 +63,15 @@ fn decode_as_everything(bytes: &[u8]) {
     let _ = decode::<Vec<CommittedOffset>>(bytes);
     let _ = decode::<FetchOffsets>(bytes);
     let _ = decode::<GroupPage>(bytes);
+    let _ = decode::<JoinGroup>(bytes);
+    let _ = decode::<GroupReport>(bytes);
+    let _ = decode::<GroupNews>(bytes);
+    let _ = decode::<CommitOwned>(bytes);
+    let _ = decode::<ResetOffsets>(bytes);
+    let _ = decode::<GroupDescription>(bytes);
+    let _ = decode::<GroupPartitionPage>(bytes);
+    let _ = Step::decode(Bytes::copy_from_slice(bytes));
+    let _ = decode_step_acks(bytes);
     if let Ok(batch) = Batch::from_bytes(Bytes::copy_from_slice(bytes)) {
         let _ = batch.verify();
         let _ = batch.check_records();

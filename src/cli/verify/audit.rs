@@ -8,7 +8,7 @@ use falcon::catalog::Topic;
 use falcon::io::{Disk, ReadOnlyDisk};
 use falcon::store::local::{Finding, Inspection, LocalConfig, OpenError};
 use falcon::writer::{State, StateLimits};
-use falcon_protocol::{Batch, Offset, PartitionId};
+use falcon_protocol::{Batch, Offset, OwnerEpoch, PartitionId};
 use serde::Serialize;
 
 use super::digest::LogDigest;
@@ -27,6 +27,15 @@ pub(crate) struct PartitionAudit {
     /// Bytes of the batches they are in.
     pub(crate) bytes: u64,
     pub(crate) sha256: String,
+}
+
+/// A fence of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct FenceAudit {
+    pub(crate) group: String,
+    pub(crate) topic: String,
+    pub(crate) partition: u32,
+    pub(crate) epoch: u64,
 }
 
 /// One thing that is wrong.
@@ -137,6 +146,21 @@ impl Audit {
         audit.name(&findings);
         audit.check_tables();
         Ok(audit)
+    }
+
+    /// Who owned which partition of a group last.
+    pub(crate) fn fences(&self) -> Vec<FenceAudit> {
+        let fences = self.state.fences().iter();
+        let audit = |(group, id, epoch): (&str, PartitionId, OwnerEpoch)| {
+            let topic = self.state.catalog().by_id(id.topic);
+            FenceAudit {
+                group: group.to_owned(),
+                topic: topic.map_or_else(|| id.topic.to_string(), |topic| topic.name.clone()),
+                partition: id.partition.0,
+                epoch: epoch.0,
+            }
+        };
+        fences.map(audit).collect()
     }
 
     /// Live partitions in order of topic name, each with its topic and range of offsets.
@@ -258,6 +282,13 @@ impl Audit {
                 let (name, partition) = (&topic.name, id.partition.0);
                 let place = format!("{name}/{partition}, which ends at {end}");
                 wrong.push(format!("group {group} has offset {offset} in {place}"));
+            }
+        }
+        for (group, id, _) in self.state.fences().iter() {
+            if home(id).is_none() {
+                wrong.push(format!(
+                    "group {group} has a fence in {id}, which is not there"
+                ));
             }
         }
         wrong.sort_unstable();

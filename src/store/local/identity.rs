@@ -25,7 +25,7 @@ use crate::io::{Disk, IoError, read_small, replace_small};
 const MAGIC: &[u8; 8] = b"FALCONID";
 /// 2: the table of fences, which brokers of format 1 would drop without a word. A folder of format 1 becomes
 /// one of 2 when its epoch rises, before anything is appended.
-const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 2;
 const SLOT: usize = 64;
 const SLOTS_AT: [u64; 2] = [0, 512];
 const CLEAN_MAGIC: u32 = u32::from_le_bytes(*b"FCLN");

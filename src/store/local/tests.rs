@@ -10,6 +10,7 @@ mod model;
 mod points;
 mod rot;
 mod untrue;
+mod upgrade;
 mod verdicts;
 
 use std::collections::BTreeMap;

@@ -28,6 +28,7 @@ mod read_only;
 pub mod rebalances;
 pub mod report;
 pub mod results;
+mod retried;
 pub mod round;
 pub mod scale;
 mod soak;

@@ -20,6 +20,7 @@ use crate::own_tests;
 use crate::power::eio;
 use crate::read_only;
 use crate::rebalances;
+use crate::retried;
 use crate::soak::soak;
 
 /// Findings kept in words.
@@ -101,6 +102,10 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "eio-on-sync",
         run: eio::on_sync,
+    },
+    Kind {
+        name: "retried-publishes",
+        run: retried::publishes,
     },
     Kind {
         name: "disk-full",

@@ -8,6 +8,7 @@ use falcon_protocol::{Kind, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::step::{STEP, STEP_ACKS};
 use super::values::Any;
 use super::wire;
 
@@ -95,6 +96,19 @@ control! {
     GROUP_PAGE "group-page" GroupPage, 1, OPTIONS;
     DELETE_OFFSETS "delete-offsets" DeleteOffsets, 0, OPTIONS;
     EMPTY "empty" Empty, 0, &[TRAILING];
+    JOIN_GROUP "join-group" JoinGroup, 1, OPTIONS;
+    GROUP_REPORT "group-report" GroupReport, 1, OPTIONS;
+    GROUP_NEWS "group-news" GroupNews, 1, OPTIONS;
+    LEAVE_GROUP "leave-group" LeaveGroup, 0, TEXTS;
+    COMMIT_OWNED "commit-owned" CommitOwned, 1, OPTIONS;
+    RESET_OFFSETS "reset-offsets" ResetOffsets, 1, OPTIONS;
+    DELETE_GROUP "delete-group" DeleteGroup, 0, OPTIONS;
+    SUMMARIZE_GROUPS "summarize-groups" SummarizeGroups, 0, OPTIONS;
+    GROUP_SUMMARY_PAGE "group-summary-page" GroupSummaryPage, 1, OPTIONS;
+    DESCRIBE_GROUP "describe-group" DescribeGroup, 0, OPTIONS;
+    GROUP_DESCRIPTION "group-description" GroupDescription, 1, OPTIONS;
+    LIST_GROUP_PARTITIONS "list-group-partitions" ListGroupPartitions, 0, OPTIONS;
+    GROUP_PARTITION_PAGE "group-partition-page" GroupPartitionPage, 1, OPTIONS;
 }
 
 static PUBLISH_HEADER: RoundTrip<PublishHeader> = RoundTrip {
@@ -279,29 +293,31 @@ pub(super) fn reader(kind: Kind, is_response: bool) -> Option<&'static dyn Decod
         Kind::FetchOffsets => (Some(&FETCH_OFFSETS), Some(&COMMITTED_OFFSETS)),
         Kind::ListGroups => (Some(&LIST_GROUPS), Some(&GROUP_PAGE)),
         Kind::DeleteOffsets => (Some(&DELETE_OFFSETS), Some(&EMPTY)),
-        Kind::Step
-        | Kind::CommitOwned
-        | Kind::ResetOffsets
-        | Kind::DeleteGroup
-        | Kind::JoinGroup
-        | Kind::GroupReport
-        | Kind::LeaveGroup
-        | Kind::SummarizeGroups
-        | Kind::DescribeGroup
-        | Kind::ListGroupPartitions => (None, None),
+        Kind::Step => (Some(&STEP), Some(&STEP_ACKS)),
+        Kind::CommitOwned => (Some(&COMMIT_OWNED), Some(&EMPTY)),
+        Kind::ResetOffsets => (Some(&RESET_OFFSETS), Some(&EMPTY)),
+        Kind::DeleteGroup => (Some(&DELETE_GROUP), Some(&EMPTY)),
+        Kind::JoinGroup => (Some(&JOIN_GROUP), Some(&GROUP_NEWS)),
+        Kind::GroupReport => (Some(&GROUP_REPORT), Some(&GROUP_NEWS)),
+        Kind::LeaveGroup => (Some(&LEAVE_GROUP), Some(&EMPTY)),
+        Kind::SummarizeGroups => (Some(&SUMMARIZE_GROUPS), Some(&GROUP_SUMMARY_PAGE)),
+        Kind::DescribeGroup => (Some(&DESCRIBE_GROUP), Some(&GROUP_DESCRIPTION)),
+        Kind::ListGroupPartitions => (Some(&LIST_GROUP_PARTITIONS), Some(&GROUP_PARTITION_PAGE)),
     };
     if is_response { response } else { request }
 }
 
 #[test]
 fn messages_survive_damage() {
-    let laid: [&dyn Decoder; 6] = [
+    let laid: [&dyn Decoder; 8] = [
         &PUBLISH_HEADER,
         &PUBLISH_ACK,
         &FETCH,
         &DELIVERY,
         &CREDIT,
         &WINDOW,
+        &STEP,
+        &STEP_ACKS,
     ];
     let family = Family {
         name: "messages",

@@ -31,6 +31,8 @@ any! {
     Partition(u32)
     ProducerId(u64)
     TopicId(u32)
+    MemberId(u128)
+    OwnerEpoch(u64)
 }
 
 any! {
@@ -75,6 +77,94 @@ any! {
     PartitionId { topic partition }
     PublishHeader { partition timeout_ms }
     Producer { id epoch base_sequence }
+}
+
+any! {
+    CommitOwned { group offsets }
+    DeleteGroup { group is_forced }
+    DescribeGroup { group after rows_max }
+    GroupDescription { generation members has_more }
+    GroupGrant { hold topic committed }
+    GroupHold { partition epoch }
+    GroupMember {
+        member instance client address patterns assignor session_ms silent_ms partitions
+    }
+    GroupNews { sequence generation lost revoked granted }
+    GroupPartition {
+        topic partition standing progress committed log_start high_watermark lag_ms damaged
+    }
+    GroupPartitionPage { partitions has_more }
+    GroupProgress { partition position activity since_ms }
+    GroupReport { group member sequence seen holds progress }
+    GroupSummary { group members offsets lag }
+    GroupSummaryPage { groups has_more }
+    JoinGroup { report instance patterns assignor session_ms }
+    LeaveGroup { group member }
+    ListGroupPartitions { group after rows_max }
+    OwnedCommit { hold offset may_rewind note }
+    ResetOffsets { group offsets is_forced }
+    SummarizeGroups { after rows_max }
+}
+
+impl Any for AssignorKind {
+    fn any(random: &mut Rng) -> Self {
+        random
+            .choice([Self::Sticky, Self::Range])
+            .unwrap_or_default()
+    }
+}
+
+impl Any for Activity {
+    fn any(random: &mut Rng) -> Self {
+        match random.u8(0..6) {
+            0 => Self::Reading,
+            1 => Self::Handling,
+            2 => Self::Full,
+            3 => Self::Paused,
+            4 => Self::Damaged(Any::any(random), Any::any(random)),
+            _ => Self::Failing(Any::any(random)),
+        }
+    }
+}
+
+impl Any for Standing {
+    fn any(random: &mut Rng) -> Self {
+        match random.u8(0..6) {
+            0 => Self::Unwanted,
+            1 => Self::Waiting {
+                target: Any::any(random),
+                for_ms: Any::any(random),
+            },
+            2 => Self::Fencing {
+                since_ms: Any::any(random),
+            },
+            3 => Self::Granted {
+                owner: Any::any(random),
+                epoch: Any::any(random),
+            },
+            4 => Self::Held {
+                owner: Any::any(random),
+                epoch: Any::any(random),
+            },
+            _ => Self::GivingUp {
+                owner: Any::any(random),
+                target: Any::any(random),
+                for_ms: Any::any(random),
+            },
+        }
+    }
+}
+
+impl<A: Any, B: Any> Any for (A, B) {
+    fn any(random: &mut Rng) -> Self {
+        (A::any(random), B::any(random))
+    }
+}
+
+impl Any for u128 {
+    fn any(random: &mut Rng) -> Self {
+        random.u128(..) >> random.u32(0..128)
+    }
 }
 
 impl Any for StartPosition {

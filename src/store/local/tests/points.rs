@@ -227,6 +227,28 @@ impl Trace {
             .bool()
             .then(|| vec![random.u8(..); random.usize(0..40)]);
         model.set(group, Table::Offsets, &key, row.as_deref());
+        match random.u8(0..8) {
+            // An owner changes, or its group goes.
+            0 => {
+                let fence = random.bool().then(|| vec![random.u8(..); 9]);
+                model.set(group, Table::Fences, &key, fence.as_deref());
+            }
+            // A step: records for every partition of a topic, and an offset, in one group.
+            1 => {
+                let topic = model.pick(random).map(|partition| partition.topic);
+                let all: Vec<PartitionId> = model.logs.keys().copied().collect();
+                for partition in all.into_iter().filter(|id| Some(id.topic) == topic) {
+                    model.publish(group, partition, random.u64(1..3));
+                }
+                model.set(
+                    group,
+                    Table::Offsets,
+                    b"step",
+                    Some(&random.u64(..).to_le_bytes()),
+                );
+            }
+            _ => {}
+        }
         let Some(partition) = model.pick(random) else {
             return;
         };

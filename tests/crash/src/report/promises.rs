@@ -185,6 +185,12 @@ pub const PROMISES: &[Promise] = &[
         text: "An idempotent publisher makes no duplicates",
         shown: &[
             load(&[Violation::Duplicate]),
+            trial_of(
+                "a proxy cuts connections while batches are under way, the broker is killed before it answers",
+                "retried-publishes",
+                "tests/crash/src/retried.rs",
+                ("retried", 1_000_000),
+            ),
             test(
                 "a batch is sent again after a restart",
                 "a_batch_sent_again_after_a_restart_is_a_duplicate",

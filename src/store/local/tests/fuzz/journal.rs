@@ -7,7 +7,7 @@ use super::groups::GROUP;
 use super::regions::{REGION, SCAN};
 use super::seals::{self, is_sealed};
 use super::*;
-use crate::store::local::identity::{CleanMarker, Identity};
+use crate::store::local::identity::{CleanMarker, FORMAT, Identity};
 use crate::store::local::journal::segment::{HeaderError, SEAL_POSITION, Seal, SegmentHeader};
 use crate::store::local::journal::state::StoreState;
 use crate::store::local::synced::SyncedMark;
@@ -110,7 +110,7 @@ static IDENTITY: RoundTrip<Identity> = RoundTrip {
         |identity, to| to.extend_from_slice(&identity.encode()),
         |bytes| match Identity::decode(bytes) {
             None => Err(DAMAGED),
-            Some((format, _)) if format > 1 => Err(NEWER),
+            Some((format, _)) if format > FORMAT => Err(NEWER),
             Some((_, identity)) => Ok(identity),
         },
     )

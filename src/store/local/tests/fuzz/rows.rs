@@ -3,12 +3,12 @@
 use falcon_fuzz::{Decoder, Family, Hints, Refusal, Rng, RoundTrip, any_text, refused};
 use falcon_protocol::message::TopicConfig;
 use falcon_protocol::wire::WireError;
-use falcon_protocol::{ProducerId, TopicId};
+use falcon_protocol::{OwnerEpoch, ProducerId, TopicId};
 
 use super::super::*;
 use super::any::{narrow, partition, time, wide};
 use crate::catalog::Topic;
-use crate::group::Committed;
+use crate::group::{Committed, Fences};
 use crate::partition::{BatchMark, PRODUCER_BATCHES_KEPT, PartitionState, ProducerState};
 use crate::writer::{State, StateLimits};
 
@@ -179,6 +179,41 @@ static COMMITTED: RoundTrip<(PartitionId, String, Committed)> = RoundTrip {
     )
 };
 
+/// The first byte is the length of the group's name.
+static FENCE: RoundTrip<(PartitionId, String, OwnerEpoch)> = RoundTrip {
+    hints: Hints {
+        fields: &[(0, 1)],
+        values: &[0, 200],
+    },
+    expected: &[
+        VERSION,
+        TRAILING,
+        refused("invalid", "group"),
+        refused("truncated", "epoch"),
+        refused("invalid", "epoch"),
+    ],
+    ..RoundTrip::new(
+        "fence-row",
+        |random| {
+            let group = format!("g{}", any_text(random, 199));
+            let epoch = OwnerEpoch(wide(random).max(1));
+            (partition(random), group, epoch)
+        },
+        |(partition, group, epoch), to| {
+            to.push(u8::try_from(group.len()).unwrap());
+            to.extend_from_slice(&Committed::row_key(group, *partition));
+            to.extend_from_slice(&Fences::encode_value(*epoch));
+        },
+        |bytes| {
+            let (group_bytes, row) = bytes.split_first().ok_or(refused("short", ""))?;
+            let (key, value) = split(row, 8 + usize::from(*group_bytes));
+            let (partition, group) = Committed::decode_key(key).map_err(wire)?;
+            let epoch = Fences::decode_value(value).map_err(wire)?;
+            Ok((partition, group, epoch))
+        },
+    )
+};
+
 /// Rows of any table as a start meets them: table, length of the key, whether there is a value.
 struct Replayed;
 
@@ -196,7 +231,7 @@ impl Decoder for Replayed {
             decoder.valid(random, to);
             return;
         }
-        match random.u8(0..3) {
+        match random.u8(0..5) {
             0 => {
                 to.extend([4, 4, is_put]);
                 to.extend_from_slice(b"name");
@@ -204,6 +239,17 @@ impl Decoder for Replayed {
                 to.extend_from_slice(&narrow(random).to_le_bytes());
             }
             1 => {
+                to.extend([7, 12, is_put]);
+                to.extend_from_slice(&Committed::row_key("name", partition(random)));
+                let epoch = OwnerEpoch(wide(random).max(1));
+                to.extend_from_slice(&Fences::encode_value(epoch));
+            }
+            2 => {
+                to.extend([6, 11, is_put]);
+                to.extend_from_slice(b"fence_floor");
+                to.extend_from_slice(&wide(random).to_le_bytes());
+            }
+            3 => {
                 to.extend([6, 13, is_put]);
                 to.extend_from_slice(b"next_topic_id");
                 to.extend_from_slice(&wide(random).to_le_bytes());
@@ -243,7 +289,8 @@ impl Decoder for Replayed {
 
 #[test]
 fn rows_survive_damage() {
-    let decoders: [&dyn Decoder; 5] = [&TOPIC, &PARTITION, &PRODUCER, &COMMITTED, &Replayed];
+    let decoders: [&dyn Decoder; 6] =
+        [&TOPIC, &PARTITION, &PRODUCER, &COMMITTED, &FENCE, &Replayed];
     let family = Family {
         name: "rows",
         command: "cargo test -p falcon --lib fuzz::rows::",
