@@ -164,7 +164,10 @@ impl Coordinator {
             Input::FenceRefused(name, hold, fence) => self.turn(now, &name, |group, turn| {
                 group.fence_refused(hold, fence, turn);
             }),
-            Input::Raised(name, raised) => self.turn(now, &name, |group, _| group.raised(raised)),
+            Input::Raised(name, fences) => {
+                let raise = |group: &mut Group, _: &mut Turn<'_>| group.raised(&fences);
+                self.turn(now, &name, raise)
+            }
             Input::Deleted(name) => self.turn(now, &name, |group, _| group.deleted()),
             Input::Tick => self.tick(now),
         }

@@ -249,13 +249,6 @@ impl Member {
                 self.events.push_back(Output::Lost(hold));
             }
         }
-        for hold in news.revoked {
-            let held = self.holds.get_mut(&hold.partition);
-            if let Some(held) = held.filter(|held| held.epoch == hold.epoch && !held.is_revoked) {
-                held.is_revoked = true;
-                self.events.push_back(Output::Revoke(hold));
-            }
-        }
         for grant in news.granted {
             let GroupHold { partition, epoch } = grant.hold;
             if let Some(old) = self.epoch(partition) {
@@ -271,6 +264,14 @@ impl Member {
             let is_revoked = false;
             self.holds.insert(partition, Held { epoch, is_revoked });
             self.events.push_back(Output::Granted(grant));
+        }
+        // ORDER: what was granted in the same answer may be revoked.
+        for hold in news.revoked {
+            let held = self.holds.get_mut(&hold.partition);
+            if let Some(held) = held.filter(|held| held.epoch == hold.epoch && !held.is_revoked) {
+                held.is_revoked = true;
+                self.events.push_back(Output::Revoke(hold));
+            }
         }
     }
 

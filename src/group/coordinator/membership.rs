@@ -1,5 +1,6 @@
 //! One group: its members, the target, and what has to move.
 
+mod parting;
 mod people;
 mod raised;
 
@@ -130,21 +131,6 @@ impl Group {
         self.retarget(turn);
     }
 
-    /// The new process has the old one's place; what the old one holds is fenced.
-    fn take_over(&mut self, old: MemberId, new: MemberId, turn: &mut Turn<'_>) {
-        self.taken.push_back(old);
-        if self.taken.len() > TAKEN_MAX {
-            self.taken.pop_front();
-        }
-        for target in self.target.values_mut().filter(|target| **target == old) {
-            *target = new;
-        }
-        if let Some(member) = self.remove(old, State::GIVEN_UP, Reply::InstanceTaken, turn) {
-            let instance = member.wish.instance;
-            turn.events.push(Happened::Replaced { old, new, instance });
-        }
-    }
-
     pub(super) fn heartbeat(&mut self, ticket: Ticket, report: Report, turn: &mut Turn<'_>) {
         let Some(member) = self.members.get_mut(&report.member) else {
             let is_taken = self.taken.contains(&report.member);
@@ -224,53 +210,6 @@ impl Group {
         }
         member.has_news |= !member.lost.is_empty();
         if has_claimed {
-            self.retarget(turn);
-        }
-    }
-
-    pub(super) fn leave(&mut self, id: MemberId, turn: &mut Turn<'_>) {
-        if let Some(member) = self.remove(id, State::GIVEN_UP, Reply::Left, turn) {
-            turn.events.push(Happened::Left(id, member.wish.instance));
-        }
-        self.retarget(turn);
-    }
-
-    fn remove(
-        &mut self,
-        id: MemberId,
-        left: State,
-        reply: Reply,
-        turn: &mut Turn<'_>,
-    ) -> Option<Member> {
-        let mut member = self.members.remove(&id)?;
-        if let Some(pending) = member.pending.take() {
-            turn.answer(pending.ticket, reply);
-        }
-        for partition in &member.owned {
-            if let Some(moving) = self.partitions.get_mut(partition) {
-                moving.state = left;
-            }
-        }
-        self.is_dirty = true;
-        Some(member)
-    }
-
-    /// Lets go who was silent for its session.
-    pub(super) fn expire(&mut self, turn: &mut Turn<'_>) {
-        let is_silent = |(_, member): &(&MemberId, &Member)| member.silent_at <= turn.now;
-        let silent = self.members.iter().filter(is_silent).map(|(id, _)| *id);
-        let silent: Vec<MemberId> = silent.collect();
-        for id in &silent {
-            let gone = self.remove(*id, State::ABANDONED, Reply::UnknownMember, turn);
-            if let Some(member) = gone {
-                turn.events.push(Happened::LetGo {
-                    member: *id,
-                    silent_ms: turn.now.saturating_sub(member.heard()),
-                    instance: member.wish.instance,
-                });
-            }
-        }
-        if !silent.is_empty() {
             self.retarget(turn);
         }
     }
@@ -377,15 +316,14 @@ impl Group {
             return;
         };
         moving.fence = moving.fence.max(hold.epoch);
-        self.is_dirty = true;
         if !matches!(moving.state, State::Fencing { epoch, .. } if epoch == hold.epoch) {
             return;
         }
-        moving.state = State::GIVEN_UP;
-        let Some(id) = self.target.get(&hold.partition) else {
-            return;
-        };
-        let Some(member) = self.members.get_mut(id).filter(|m| m.silent_at > now) else {
+        let id = self.target.get(&hold.partition);
+        let member = id.and_then(|id| Some((id, self.members.get_mut(id)?)));
+        let Some((id, member)) = member.filter(|(_, member)| member.silent_at > now) else {
+            moving.state = State::GIVEN_UP;
+            self.is_dirty = true;
             return;
         };
         moving.state = State::Owned(Owned {

@@ -74,9 +74,9 @@ pub enum Input {
     Fenced(String, Hold, Option<Offset>),
     /// The writer refused a fence; with the fence that is in force.
     FenceRefused(String, Hold, OwnerEpoch),
-    /// Fences were raised by who is no member; these are in force.
+    /// Offsets were reset by force, which raised these fences: owners under older epochs have lost them.
     Raised(String, Vec<Hold>),
-    /// Nothing is stored of a group any more, no fences either.
+    /// The group's offsets and fences are deleted. ORDER: told after every fence the writer granted before.
     Deleted(String),
     /// Time has passed.
     Tick,

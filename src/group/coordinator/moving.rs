@@ -4,6 +4,7 @@
 //! Free -> Fencing -> Owned -> (told to give up) -> Free
 //! ```
 
+use falcon_protocol::limits::NEWS_GRANTS_MAX;
 use falcon_protocol::{MemberId, Offset, OwnerEpoch, PartitionId};
 
 use super::Turn;
@@ -134,7 +135,8 @@ impl Moving {
         let is_missed = |told: Told| matches!(told, Told::At(sequence) if seen < sequence);
         if held == Some(owned.epoch) {
             owned.grant = Told::Known;
-        } else if owned.grant == Told::No || is_missed(owned.grant) {
+        } else if owned.revoke.is_none() && (owned.grant == Told::No || is_missed(owned.grant)) {
+            // What was missed and is to be given up again was never held: it is not told at all.
             owned.grant = Told::No;
         } else {
             self.state = State::GIVEN_UP;
@@ -213,10 +215,11 @@ impl Owned {
         is_over
     }
 
+    /// What does not fit is told in the next answer, which comes at once: it is still unknown to the member then.
     pub(super) fn tell(&mut self, partition: PartitionId, news: &mut News) {
         let epoch = self.epoch;
         let hold = Hold { partition, epoch };
-        if self.grant == Told::No {
+        if self.grant == Told::No && news.granted.len() < NEWS_GRANTS_MAX {
             self.grant = Told::At(news.sequence);
             let committed = self.committed;
             news.granted.push(Grant { hold, committed });

@@ -82,7 +82,7 @@ pub(super) struct Members {
     /// Whether anything is known of the group.
     pub(super) is_known: bool,
     pub(super) generation: u64,
-    pub(super) members: Vec<GroupMember>,
+    pub(super) rows: Vec<GroupMember>,
     pub(super) has_more: bool,
 }
 

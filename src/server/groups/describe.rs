@@ -91,7 +91,7 @@ impl Connection {
         }
         Ok(GroupDescription {
             generation: members.generation,
-            members: members.members,
+            members: members.rows,
             has_more: members.has_more,
         })
     }
@@ -101,7 +101,7 @@ impl Task {
     pub(super) fn members(&self, group: &str, after: Option<MemberId>, max: usize) -> Members {
         let mut views = self.coordinator.members_after(group, after);
         let members = views.by_ref().take(max);
-        let members = members.map(|view| self.member(group, view)).collect();
+        let rows = members.map(|view| self.member(group, view)).collect();
         let has_more = views.next().is_some();
         let is_active = self.coordinator.figures(group).members > 0;
         Members {
@@ -111,7 +111,7 @@ impl Task {
             } else {
                 0
             },
-            members,
+            rows,
             has_more,
         }
     }

@@ -11,7 +11,7 @@ use crate::peer::Peer;
 /// Silent for longer than this it is let go, and an answer takes a third of it at most.
 const SESSION_MS: u64 = 3000;
 /// Rounds of requests until something must have come true: more than all deadlines together.
-const ROUNDS_MAX: usize = 200;
+const ROUNDS_MAX: usize = 60;
 
 pub(crate) struct Member {
     pub(crate) peer: Peer,

@@ -1,47 +1,54 @@
-//! Fences that were raised from outside: owners lose what they have.
+//! What is taken from owners because somebody outside the group changed its offsets.
 
-use falcon_protocol::OwnerEpoch;
+use falcon_protocol::{OwnerEpoch, PartitionId};
 
-use super::{Group, State};
+use super::Group;
 use crate::group::coordinator::message::Hold;
+use crate::group::coordinator::moving::{State, Told};
 
 impl Group {
-    /// The fences are newer than anything that was granted; who had the partitions is told that it
-    /// lost them, and they are granted anew.
-    pub(in crate::group::coordinator) fn raised(&mut self, raised: Vec<Hold>) {
-        for Hold { partition, epoch } in raised {
-            let Some(moving) = self.partitions.get_mut(&partition) else {
-                continue;
-            };
-            moving.fence = moving.fence.max(epoch);
-            self.is_dirty = true;
-            match moving.state {
-                State::Owned(owned) if owned.epoch < epoch => {
-                    moving.state = State::GIVEN_UP;
-                    if let Some(member) = self.members.get_mut(&owned.member) {
-                        member.owned.remove(&partition);
-                        let epoch = owned.epoch;
-                        member.lost.push(Hold { partition, epoch });
-                        member.has_news = true;
-                    }
-                }
-                // The writer refuses what is under way if it comes too late.
-                State::Owned(_) | State::Free { .. } | State::Fencing { .. } => {}
-            }
+    pub(in crate::group::coordinator) fn raised(&mut self, fences: &[Hold]) {
+        for hold in fences {
+            self.take_away(hold.partition, hold.epoch);
         }
     }
 
-    /// Nothing is stored of the group any more.
+    /// Everything is taken away. Without members nothing is remembered: the writer refuses old epochs by its floor.
     pub(in crate::group::coordinator) fn deleted(&mut self) {
         if self.members.is_empty() {
             self.partitions.clear();
             return;
         }
-        let above = |fence: OwnerEpoch| OwnerEpoch(fence.0.saturating_add(1));
-        let raised = self.partitions.iter().map(|(partition, moving)| Hold {
-            partition: *partition,
-            epoch: above(moving.fence),
-        });
-        self.raised(raised.collect());
+        let fences = self.partitions.iter();
+        let fences: Vec<(PartitionId, OwnerEpoch)> = fences.map(|(id, m)| (*id, m.fence)).collect();
+        for (id, fence) in fences {
+            self.take_away(id, fence);
+        }
+    }
+
+    /// Nobody owns a partition under `fence` or an older epoch any more.
+    fn take_away(&mut self, id: PartitionId, fence: OwnerEpoch) {
+        let Some(moving) = self.partitions.get_mut(&id) else {
+            return;
+        };
+        moving.fence = moving.fence.max(fence);
+        self.is_dirty = true;
+        match moving.state {
+            // The fence that is under way is decided behind this one, and above it or refused.
+            State::Fencing { .. } => return,
+            State::Owned(owned) if owned.epoch > fence => return,
+            State::Owned(owned) => {
+                if let Some(member) = self.members.get_mut(&owned.member) {
+                    member.owned.remove(&id);
+                    if owned.grant != Told::No {
+                        let (partition, epoch) = (id, owned.epoch);
+                        member.lost.push(Hold { partition, epoch });
+                        member.has_news = true;
+                    }
+                }
+            }
+            State::Free { .. } => {}
+        }
+        moving.state = State::GIVEN_UP;
     }
 }
