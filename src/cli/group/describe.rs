@@ -131,7 +131,8 @@ struct Described<'a> {
 
 #[derive(Serialize)]
 struct Member<'a> {
-    member: String,
+    #[serde(rename = "member")]
+    id: String,
     instance: Option<&'a str>,
     client: &'a str,
     address: &'a str,
@@ -144,7 +145,7 @@ struct Member<'a> {
 impl<'a> Member<'a> {
     fn of(member: &'a GroupMember) -> Self {
         Self {
-            member: member.member.to_string(),
+            id: member.member.to_string(),
             instance: member.instance.as_deref(),
             client: &member.client,
             address: &member.address,

@@ -70,7 +70,7 @@ pub(super) async fn run(client: &Client, args: &ResetArgs, is_json: bool) -> Res
         let reset = client
             .reset_offsets(&args.group, &offsets, args.force)
             .await;
-        reset.map_err(failed)?;
+        reset.map_err(|error| failed(&error))?;
     }
     let mut output = Output::new();
     if is_json {
@@ -110,8 +110,8 @@ pub(super) async fn run(client: &Client, args: &ResetArgs, is_json: bool) -> Res
     output.flush()
 }
 
-fn failed(error: ClientError) -> CliError {
-    CliError::from_client("group reset", &error)
+fn failed(error: &ClientError) -> CliError {
+    CliError::from_client("group reset", error)
 }
 
 /// How many members there are; none of a group that does not exist yet.
@@ -119,7 +119,7 @@ async fn members(client: &Client, group: &str) -> Result<usize, CliError> {
     match client.describe_group(group).await {
         Ok(described) => Ok(described.members.len()),
         Err(error) if error.code() == Some(ErrorCode::UnknownGroup) => Ok(0),
-        Err(error) => Err(failed(error)),
+        Err(error) => Err(failed(&error)),
     }
 }
 
@@ -129,10 +129,10 @@ async fn moves(client: &Client, args: &ResetArgs) -> Result<Vec<Move>, CliError>
         Target::Shift(_) => Start::Latest,
     };
     let listed = positions::resolve(client, &args.topic, args.partition, at).await;
-    let listed = listed.map_err(failed)?;
+    let listed = listed.map_err(|error| failed(&error))?;
     let committed = client.offsets(&args.group).fetch(&args.topic).await;
     let committed: BTreeMap<Partition, Offset> = committed
-        .map_err(failed)?
+        .map_err(|error| failed(&error))?
         .into_iter()
         .map(|row| (row.partition, row.offset))
         .collect();

@@ -163,8 +163,11 @@ fn doing(progress: &GroupProgress) -> String {
             " after what it handles since {}",
             seconds(progress.since_ms)
         ),
-        Activity::Reading | Activity::Full | Activity::Paused => String::new(),
-        Activity::Damaged(..) | Activity::Failing(_) => String::new(),
+        Activity::Reading
+        | Activity::Full
+        | Activity::Paused
+        | Activity::Damaged(..)
+        | Activity::Failing(_) => String::new(),
     }
 }
 
