@@ -137,11 +137,11 @@ impl Consumer {
         lock(&self.shared.desk).assignment()
     }
 
-    /// What happens beside records, from now on.
+    /// What happens beside records: the first time from the join on, later from now on.
     pub fn events(&self) -> ConsumerEvents {
-        ConsumerEvents {
-            receiver: self.shared.events.subscribe(),
-        }
+        let first = lock(&self.shared.first_events).take();
+        let receiver = first.unwrap_or_else(|| self.shared.events.subscribe());
+        ConsumerEvents { receiver }
     }
 
     /// An atomic step of this consumer: records and commits, all or nothing.

@@ -22,7 +22,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use falcon_protocol::batch::RecordView;
 use falcon_protocol::record::Header;
-use falcon_protocol::{Offset, Partition};
+use falcon_protocol::{Offset, OwnerEpoch, Partition};
 use futures_core::Stream;
 
 pub use builder::{Reset, SubscriptionBuilder};
@@ -65,6 +65,11 @@ impl Delivered {
     /// The offset to commit once this record is done: the next one.
     pub const fn next_offset(&self) -> Offset {
         self.offset.advance(1)
+    }
+
+    /// Under which grant of the partition a consumer was given it: greater than that of any owner before.
+    pub fn epoch(&self) -> Option<OwnerEpoch> {
+        self.grant.map(|grant| grant.hold.epoch)
     }
 }
 

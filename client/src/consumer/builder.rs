@@ -216,6 +216,7 @@ impl ConsumerBuilder {
             start: self.start.position(),
             on_damage: self.on_damage,
         };
+        let (events, first_events) = broadcast::channel(EVENTS_KEPT);
         Shared {
             group: self.group.clone(),
             identity,
@@ -224,7 +225,8 @@ impl ConsumerBuilder {
             lanes,
             desk: Mutex::new(Desk::new(identity, rules, clock::now())),
             stale: Mutex::default(),
-            events: broadcast::Sender::new(EVENTS_KEPT),
+            events,
+            first_events: Mutex::new(Some(first_events)),
             hungry: Notify::new(),
             dirty: Notify::new(),
             membership: Notify::new(),

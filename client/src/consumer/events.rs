@@ -5,7 +5,7 @@ use core::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use falcon_protocol::{Offset, Partition};
+use falcon_protocol::{Offset, OwnerEpoch, Partition};
 use tokio::sync::broadcast;
 
 use crate::error::LostReason;
@@ -36,6 +36,8 @@ pub enum ConsumerEvent {
     Assigned {
         /// Which.
         partition: TopicPartition,
+        /// Of its grant: greater than that of any before.
+        epoch: OwnerEpoch,
         /// The offset committed for it.
         committed: Option<Offset>,
     },
@@ -44,11 +46,15 @@ pub enum ConsumerEvent {
     Revoked {
         /// Which.
         partition: TopicPartition,
+        /// Of its grant: greater than that of any before.
+        epoch: OwnerEpoch,
     },
     /// A partition is not held any more: given up, or taken away. Commits of it are refused.
     Lost {
         /// Which.
         partition: TopicPartition,
+        /// Of its grant: greater than that of any before.
+        epoch: OwnerEpoch,
     },
     /// Everything that was durable has been handed out. Comes each time the end is reached.
     CaughtUp,

@@ -176,16 +176,17 @@ impl Membership {
         let mut names = Vec::with_capacity(over.len());
         for hold in &over {
             // ORDER: nothing of it is handed out or committed once the broker may give it away.
-            names.extend(desk.remove(hold));
+            let name = desk.remove(hold);
+            names.extend(name.map(|partition| (partition, hold.epoch)));
         }
         drop(desk);
         let now_ms = self.now_ms();
         for hold in over {
             self.member.handle(now_ms, Input::Released(hold.to_wire()));
         }
-        for partition in names {
+        for (partition, epoch) in names {
             tracing::info!(group = self.shared.group, %partition, "given up");
-            self.shared.tell(ConsumerEvent::Lost { partition });
+            self.shared.tell(ConsumerEvent::Lost { partition, epoch });
         }
     }
 
@@ -259,12 +260,13 @@ impl Membership {
             ),
             Output::Confirmed => tracing::info!(group, "what is held is confirmed"),
             Output::Granted(grant) => {
-                let committed = grant.committed;
+                let (committed, epoch) = (grant.committed, grant.hold.epoch);
                 let partition = lock(&self.shared.desk).grant(grant, clock::now());
                 tracing::info!(group, %partition, ?committed, "assigned");
                 self.shared.hungry.notify_one();
                 self.shared.tell(ConsumerEvent::Assigned {
                     partition,
+                    epoch,
                     committed,
                 });
             }
@@ -273,7 +275,10 @@ impl Membership {
                 match name {
                     Some(partition) => {
                         tracing::info!(group, %partition, "revoked");
-                        self.shared.tell(ConsumerEvent::Revoked { partition });
+                        self.shared.tell(ConsumerEvent::Revoked {
+                            partition,
+                            epoch: hold.epoch,
+                        });
                         self.shared.running.notify_one();
                         self.give_up();
                     }
@@ -284,7 +289,8 @@ impl Membership {
                 let name = lock(&self.shared.desk).remove(&Hold::of(&hold));
                 if let Some(partition) = name {
                     tracing::warn!(group, %partition, "lost");
-                    self.shared.tell(ConsumerEvent::Lost { partition });
+                    let epoch = hold.epoch;
+                    self.shared.tell(ConsumerEvent::Lost { partition, epoch });
                     self.shared.running.notify_one();
                 }
             }

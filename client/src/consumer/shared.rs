@@ -36,6 +36,8 @@ pub(super) struct Shared {
     /// Grants that a refused commit showed to be over.
     pub(super) stale: Mutex<Vec<Hold>>,
     pub(super) events: broadcast::Sender<ConsumerEvent>,
+    /// Has heard everything since the join; for who asks first.
+    pub(super) first_events: Mutex<Option<broadcast::Receiver<ConsumerEvent>>>,
     /// Partitions want to ask the broker.
     pub(super) hungry: Notify,
     /// Offsets are to be stored.

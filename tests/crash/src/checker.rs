@@ -13,6 +13,7 @@
 //!
 //! LIMIT: offsets below 2^32 - 1, partitions and publishers by number as the history holds them.
 
+pub mod groups;
 mod offsets;
 mod places;
 #[cfg(test)]
@@ -123,7 +124,23 @@ impl Judge {
             }
             (Op::TopicRead, _) => counts.topic_read += 1,
             (
-                Op::CreateTopic | Op::AlterTopic | Op::DeleteTopic | Op::SeeTopic | Op::TopicEnd,
+                Op::CreateTopic
+                | Op::AlterTopic
+                | Op::DeleteTopic
+                | Op::SeeTopic
+                | Op::TopicEnd
+                // The rest is judged by `groups`.
+                | Op::Own
+                | Op::Disown
+                | Op::Handled
+                | Op::CommitOwned
+                | Op::FetchOwned
+                | Op::Output
+                | Op::Alive
+                | Op::Stalled
+                | Op::Down
+                | Op::Hiccup
+                | Op::Exists,
                 _,
             ) => {}
         }
@@ -195,7 +212,22 @@ impl Judge {
             (Op::TopicPublish | Op::TopicRead | Op::TopicEnd, _) => {
                 self.topics.record(entry, &mut self.verdict);
             }
-            (Op::Publish, Outcome::Unknown) | (Op::FinalRead, _) => {}
+            (Op::Publish, Outcome::Unknown)
+            | (
+                Op::FinalRead
+                | Op::Own
+                | Op::Disown
+                | Op::Handled
+                | Op::CommitOwned
+                | Op::FetchOwned
+                | Op::Output
+                | Op::Alive
+                | Op::Stalled
+                | Op::Down
+                | Op::Hiccup
+                | Op::Exists,
+                _,
+            ) => {}
         }
     }
 

@@ -13,10 +13,16 @@
 //!
 //! Operations on short-lived topics, and on topics themselves, name the topic by the number of its name.
 //! Names have one owner each, so their entries are in the order in which things happened.
+//!
+//! Of members of groups, `partition` is a [`GroupPlace`]: group, topic and partition in one number, of the
+//! log alone where no group is concerned; `actor` is the member, and `value` the epoch, see [`ValueId::epoch`].
 #![expect(
     clippy::disallowed_methods,
     reason = "histories are files of the test, outside the broker and its io door"
 )]
+
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -62,6 +68,28 @@ pub enum Op {
     TopicRead,
     /// Such a read of a partition is over, at `offset`; of unknown outcome: was given up.
     TopicEnd,
+    /// A member learned that it owns a partition from now on, under an epoch.
+    Own,
+    /// It owns it no more: gave it up ([`Outcome::Ok`]), or was told that it lost it ([`Outcome::Failed`]).
+    Disown,
+    /// A member was given the record at `offset` when this began, and was done with it when this ended.
+    Handled,
+    /// A member stored the next offset under its epoch, alone or in a step; [`Outcome::Failed`]: refused as stale.
+    CommitOwned,
+    /// Somebody without part in it asked what a group has stored.
+    FetchOwned,
+    /// A record that steps published, in the full read after everything.
+    Output,
+    /// A member ran, as far as the group can tell: from its join, or its waking up, to its freezing or end.
+    Alive,
+    /// A member's handler did not return.
+    Stalled,
+    /// There was no broker.
+    Down,
+    /// The machine itself stood still.
+    Hiccup,
+    /// A partition is there from now on.
+    Exists,
 }
 
 /// How it ended for the client.
@@ -90,6 +118,57 @@ impl ValueId {
         publisher: u32::MAX,
         sequence: u32::MAX,
     };
+
+    /// Holds an epoch instead: its upper and lower half.
+    pub const fn of_epoch(epoch: u64) -> Self {
+        let bytes = epoch.to_le_bytes();
+        let ([low, high], _) = bytes.as_chunks::<4>() else {
+            return Self::FOREIGN;
+        };
+        Self {
+            publisher: u32::from_le_bytes(*high),
+            sequence: u32::from_le_bytes(*low),
+        }
+    }
+
+    /// The epoch it holds.
+    pub const fn epoch(self) -> u64 {
+        (self.publisher as u64) << 32 | self.sequence as u64
+    }
+}
+
+/// A partition of a topic as a group sees it, in one number.
+///
+/// LIMIT: 16 groups, 64 topics, 64 partitions each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupPlace(pub u16);
+
+impl GroupPlace {
+    const GROUP_BITS: u16 = 12;
+    const TOPIC_BITS: u16 = 6;
+    const LOG: u16 = (1 << Self::GROUP_BITS) - 1;
+
+    /// A partition, of no group in particular.
+    pub fn log(topic: u16, partition: u16) -> Self {
+        Self((topic << Self::TOPIC_BITS | partition) & Self::LOG)
+    }
+
+    /// The same partition for a group.
+    #[must_use]
+    pub fn of(self, group: u16) -> Self {
+        Self(group << Self::GROUP_BITS | self.0 & Self::LOG)
+    }
+
+    /// The group.
+    pub fn group(self) -> u16 {
+        self.0 >> Self::GROUP_BITS
+    }
+
+    /// The partition without the group.
+    #[must_use]
+    pub fn to_log(self) -> Self {
+        Self(self.0 & Self::LOG)
+    }
 }
 
 /// One operation of one client.
@@ -181,6 +260,17 @@ const fn op_byte(op: Op) -> u8 {
         Op::TopicPublish => 10,
         Op::TopicRead => 11,
         Op::TopicEnd => 12,
+        Op::Own => 13,
+        Op::Disown => 14,
+        Op::Handled => 15,
+        Op::CommitOwned => 16,
+        Op::FetchOwned => 17,
+        Op::Output => 18,
+        Op::Alive => 19,
+        Op::Stalled => 20,
+        Op::Down => 21,
+        Op::Hiccup => 22,
+        Op::Exists => 23,
     }
 }
 
@@ -198,6 +288,17 @@ const fn op_of(byte: u8) -> Option<Op> {
         10 => Some(Op::TopicPublish),
         11 => Some(Op::TopicRead),
         12 => Some(Op::TopicEnd),
+        13 => Some(Op::Own),
+        14 => Some(Op::Disown),
+        15 => Some(Op::Handled),
+        16 => Some(Op::CommitOwned),
+        17 => Some(Op::FetchOwned),
+        18 => Some(Op::Output),
+        19 => Some(Op::Alive),
+        20 => Some(Op::Stalled),
+        21 => Some(Op::Down),
+        22 => Some(Op::Hiccup),
+        23 => Some(Op::Exists),
         _ => None,
     }
 }
@@ -243,11 +344,32 @@ impl HistoryWriter {
         written.map_err(CrashError::io("write", &self.path))
     }
 
+    /// Adds an entry that is in the file when this returns, whatever becomes of the process.
+    pub fn push_now(&mut self, entry: &Entry) -> Result<(), CrashError> {
+        self.push(entry)?;
+        let flushed = self.file.flush();
+        flushed.map_err(CrashError::io("write", &self.path))
+    }
+
     /// Hands everything to the file.
     pub fn finish(mut self) -> Result<(), CrashError> {
         let flushed = self.file.flush();
         flushed.map_err(CrashError::io("write", &self.path))
     }
+}
+
+/// Removes an entry that a killed process had begun to write: what was to follow it has not happened.
+pub fn mend(path: &Path) -> Result<(), CrashError> {
+    let file = File::options().write(true).open(path);
+    let file = file.map_err(CrashError::io("open", path))?;
+    let metadata = file.metadata().map_err(CrashError::io("look at", path))?;
+    let header = MAGIC.len() as u64;
+    let entries = metadata.len().saturating_sub(header) / ENTRY_BYTES as u64;
+    if metadata.len() < header {
+        return std::fs::write(path, MAGIC).map_err(CrashError::io("write", path));
+    }
+    file.set_len(header + entries * ENTRY_BYTES as u64)
+        .map_err(CrashError::io("cut", path))
 }
 
 /// Entries that can be gone through any number of times, in the same order.
@@ -294,66 +416,4 @@ fn read(path: &Path, visit: &mut dyn FnMut(&Entry)) -> Result<(), CrashError> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(op: Op, outcome: Outcome) -> Entry {
-        Entry {
-            op,
-            outcome,
-            partition: 0x0102,
-            actor: 0x0304_0506,
-            value: ValueId {
-                publisher: 7,
-                sequence: 0x0809_0a0b,
-            },
-            offset: 0x0c0d_0e0f_1011_1213,
-            invoked_ns: now_ns(),
-            completed_ns: NO_OFFSET,
-        }
-    }
-
-    fn collect(path: &Path) -> Result<Vec<Entry>, CrashError> {
-        let mut entries = Vec::new();
-        [path.to_path_buf()].for_each(&mut |entry| entries.push(*entry))?;
-        Ok(entries)
-    }
-
-    #[test]
-    fn a_history_reads_back_as_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("h");
-        let ops: Vec<Op> = (0..=u8::MAX).filter_map(op_of).collect();
-        assert_eq!(ops.len(), 12);
-        let outcomes = [Outcome::Ok, Outcome::Failed, Outcome::Unknown];
-        let all = ops
-            .into_iter()
-            .map(|op| outcomes.map(|outcome| entry(op, outcome)));
-        let all: Vec<Entry> = all.flatten().collect();
-        let mut writer = HistoryWriter::create(&path).unwrap();
-        for entry in &all {
-            writer.push(entry).unwrap();
-        }
-        writer.finish().unwrap();
-        assert_eq!(collect(&path).unwrap(), all);
-    }
-
-    #[test]
-    fn what_is_cut_or_foreign_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("h");
-        let mut writer = HistoryWriter::create(&path).unwrap();
-        writer.push(&entry(Op::Read, Outcome::Ok)).unwrap();
-        writer.finish().unwrap();
-        let bytes = std::fs::read(&path).unwrap();
-        let zeros = [&bytes[..8], &[0; ENTRY_BYTES]].concat();
-        for bad in [&bytes[..3], &bytes[..bytes.len() - 1], &zeros, b"12345678"] {
-            std::fs::write(&path, bad).unwrap();
-            let refused = collect(&path);
-            assert!(matches!(refused, Err(CrashError::Malformed(_))));
-        }
-    }
 }

@@ -26,6 +26,7 @@ pub mod power;
 mod process;
 #[cfg(target_os = "linux")]
 mod read_only;
+pub mod rebalances;
 pub mod report;
 pub mod results;
 mod retried;

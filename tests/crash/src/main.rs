@@ -10,6 +10,7 @@ use falcon_crash::checker::check;
 use falcon_crash::error::CrashError;
 use falcon_crash::kill;
 use falcon_crash::power::{self, FileSystem};
+use falcon_crash::rebalances::member::{self, MemberOptions};
 use falcon_crash::report;
 use falcon_crash::results::{Repeated, Results, write_json};
 use falcon_crash::scale::{ScaleReport, measure};
@@ -115,6 +116,9 @@ enum Command {
         #[arg(long, default_value = "docs/durability")]
         to: PathBuf,
     },
+    /// A member of a group in the trial `rebalances`, which starts it.
+    #[command(hide = true)]
+    Member(MemberOptions),
     /// Judges histories.
     Check {
         /// Files of one run.
@@ -207,6 +211,7 @@ fn run(command: Command) -> Result<bool, CrashError> {
         }
         Command::Report { results, out } => report::report(&results, &out).map(|()| true),
         Command::Publish { from, to } => report::publish(&from, &to).map(|()| true),
+        Command::Member(options) => member::run(&options).map(|()| true),
         Command::Check { files } => {
             let verdict = check(&files[..])?;
             println!("{verdict:#?}");

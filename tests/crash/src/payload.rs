@@ -37,6 +37,28 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<ValueId> {
     (encode(value) == bytes).then_some(value)
 }
 
+/// Few bytes that name a value, where size does not matter.
+pub(crate) fn encode_small(value: ValueId) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(2 * HEADER_BYTES);
+    for word in [value.publisher, value.sequence] {
+        bytes.extend_from_slice(&word.to_le_bytes());
+        bytes.extend_from_slice(&(!word).to_le_bytes());
+    }
+    bytes
+}
+
+/// The name of a value, when these are exactly its few bytes.
+pub(crate) fn decode_small(bytes: &[u8]) -> Option<ValueId> {
+    let words = bytes.as_chunks::<4>().0;
+    let mut words = words.iter().map(|word| u32::from_le_bytes(*word));
+    let publisher = words.next()?;
+    let value = ValueId {
+        publisher,
+        sequence: words.nth(1)?,
+    };
+    (encode_small(value) == bytes).then_some(value)
+}
+
 fn seed(value: ValueId) -> u64 {
     u64::from(value.publisher) << 32 | u64::from(value.sequence)
 }
@@ -58,6 +80,11 @@ mod tests {
             bytes[last] ^= 1;
             assert_eq!(decode(&bytes), None);
             assert_eq!(decode(&bytes[..last.min(7)]), None);
+            let mut small = encode_small(value);
+            assert_eq!(decode_small(&small), Some(value));
+            small[9] ^= 1;
+            assert_eq!(decode_small(&small), None);
+            assert_eq!(decode_small(&small[..12]), None);
         }
     }
 }

@@ -188,8 +188,8 @@ impl Drop for Broker {
     }
 }
 
-/// Lines of its standard output, read by a thread that ends with the process.
-fn lines_of(stdout: ChildStdout) -> Result<Receiver<String>, CrashError> {
+/// Lines of a standard output, read by a thread that ends with the process.
+pub(crate) fn lines_of(stdout: ChildStdout) -> Result<Receiver<String>, CrashError> {
     let (to, lines) = sync_channel(64);
     let read = move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {

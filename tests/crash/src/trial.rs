@@ -20,6 +20,7 @@ use crate::own_tests;
 use crate::payments;
 use crate::power::eio;
 use crate::read_only;
+use crate::rebalances;
 use crate::retried;
 use crate::soak::soak;
 
@@ -54,6 +55,10 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: SOAK,
         run: soak,
+    },
+    Kind {
+        name: "rebalances",
+        run: rebalances::run,
     },
     Kind {
         name: "abuse",

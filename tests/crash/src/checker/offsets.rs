@@ -60,13 +60,13 @@ impl OffsetRules {
 }
 
 /// The highest offset up to a time.
-struct Heights {
+pub(super) struct Heights {
     /// By time; offsets rise.
     steps: Vec<(u64, u64)>,
 }
 
 impl Heights {
-    fn new(commits: impl Iterator<Item = (u64, u64)>) -> Self {
+    pub(super) fn new(commits: impl Iterator<Item = (u64, u64)>) -> Self {
         let mut steps: Vec<(u64, u64)> = commits.collect();
         steps.sort_unstable();
         let mut highest = 0;
@@ -77,7 +77,7 @@ impl Heights {
         Self { steps }
     }
 
-    fn before(&self, time: u64) -> Option<u64> {
+    pub(super) fn before(&self, time: u64) -> Option<u64> {
         let count = self.steps.partition_point(|(at, _)| *at < time);
         let last = count.checked_sub(1).and_then(|last| self.steps.get(last));
         last.map(|(_, offset)| *offset)

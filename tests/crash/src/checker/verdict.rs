@@ -40,6 +40,22 @@ pub enum Violation {
     TopicMixed,
     /// A topic has other partitions or settings than were acknowledged.
     TopicSettings,
+    /// Two members owned a partition under one epoch, or committed for it after another one owned it.
+    DoubleOwner,
+    /// Below the committed offset, and no member ever handled it.
+    Skipped,
+    /// Committed, and handled only later.
+    CommittedBeforeHandled,
+    /// Handled again by an owner that began after it was committed, or twice under one epoch.
+    HandledAgain,
+    /// A partition had no owner for too long while a member lived.
+    Ownerless,
+    /// A partition stood still while another member stalled.
+    Blocked,
+    /// Not committed in the end, although members lived and no more trouble came.
+    NotReached,
+    /// What a step published is there twice, or not at all.
+    NotExactlyOnce,
 }
 
 /// What was judged.
@@ -143,6 +159,14 @@ impl fmt::Display for Violation {
             Self::TopicNumberReused => "topic number used again",
             Self::TopicMixed => "record of another topic",
             Self::TopicSettings => "topic settings",
+            Self::DoubleOwner => "owned twice",
+            Self::Skipped => "skipped",
+            Self::CommittedBeforeHandled => "committed before handled",
+            Self::HandledAgain => "handled again after its commit",
+            Self::Ownerless => "without an owner",
+            Self::Blocked => "blocked by another member",
+            Self::NotReached => "never committed",
+            Self::NotExactlyOnce => "not exactly once in the output",
         })
     }
 }

@@ -217,6 +217,16 @@ pub const PROMISES: &[Promise] = &[
         shown: &[load(&[Violation::CommitRegression])],
     },
     Promise {
+        text: "Of the members of a group one owns a partition, and none waits long for an owner; no record is skipped, \
+               none committed before it is handled, and what a step publishes is there exactly once",
+        shown: &[trial_of(
+            "members join, leave, die, freeze, stall and come back under their names, brokers die, under load",
+            "rebalances",
+            "tests/crash/src/rebalances.rs",
+            ("rebalances", 1_000),
+        )],
+    },
+    Promise {
         text: "A topic that was created is there, one that was deleted stays away, and nothing of it is in the next of its name",
         shown: &[load(&[
             Violation::TopicLost,
