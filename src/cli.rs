@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use falcon::config::{Log, LogFormat};
 
 mod arguments;
+mod bench;
 mod completions;
 mod config;
 mod connect;
@@ -91,6 +92,9 @@ enum Command {
     /// Look at and change the committed offsets of groups.
     #[command(subcommand)]
     Offsets(offsets::OffsetsCommand),
+    /// Measure a running broker through the public client.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// See Falcon work on a day of real flights: publish, subscribe, replay, restart, compare.
     Demo(demo::DemoArgs),
     /// Print the configuration that `falcon serve` would use, or check it.
@@ -155,6 +159,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         | Command::Publish(_)
         | Command::Subscribe(_)
         | Command::Offsets(_)
+        | Command::Bench(_)
         | Command::Demo(_) => {}
     }
     start_log(global.verbose, "error")?;
@@ -163,6 +168,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Publish(args) => block_on(interruptible(publish::run(args, global))),
         Command::Subscribe(args) => block_on(interruptible(subscribe::run(args, global))),
         Command::Offsets(command) => block_on(interruptible(offsets::run(command, global))),
+        Command::Bench(command) => block_on(interruptible(bench::run(command, global))),
         Command::Demo(args) => block_on(interruptible(demo::run(args, global))),
         Command::Serve(_)
         | Command::Config(_)
@@ -256,6 +262,11 @@ mod tests {
             "offsets get GROUP TOPIC",
             "offsets set GROUP TOPIC --to offset:5 --partition 0",
             "offsets delete GROUP --topic TOPIC",
+            "bench publish --size 1024 --publishers 4 --partitions 4 --rate 1000 --json",
+            "bench replay --records 1000 --subscribers 2",
+            "bench latency --rate 1000 --delivery --duration 5s --warm-up 1s",
+            "bench fanout --subscribers 100",
+            "bench scale --tasks 256 --connections 4 --topic NAME",
             "demo --keep",
             "config --check --config falcon.toml",
             "verify --data-dir DIR --json",
