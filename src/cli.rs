@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use falcon::config::{Log, LogFormat};
 
 mod arguments;
+mod bench;
 mod completions;
 mod config;
 mod connect;
@@ -98,6 +99,9 @@ enum Command {
     Group(group::GroupCommand),
     /// Say for each partition of a group why nothing moves, or that it does.
     Why(why::WhyArgs),
+    /// Measure a running broker through the public client.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// See Falcon work on a day of real flights: publish, subscribe, replay, restart, compare.
     Demo(demo::DemoArgs),
     /// Print the configuration that `falcon serve` would use, or check it.
@@ -164,6 +168,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         | Command::Offsets(_)
         | Command::Group(_)
         | Command::Why(_)
+        | Command::Bench(_)
         | Command::Demo(_) => {}
     }
     start_log(global.verbose, "error")?;
@@ -174,6 +179,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Offsets(command) => block_on(interruptible(offsets::run(command, global))),
         Command::Group(command) => block_on(interruptible(group::run(command, global))),
         Command::Why(args) => block_on(interruptible(why::run(args, global))),
+        Command::Bench(command) => block_on(interruptible(bench::run(command, global))),
         Command::Demo(args) => block_on(interruptible(demo::run(args, global))),
         Command::Serve(_)
         | Command::Config(_)
@@ -274,6 +280,11 @@ mod tests {
             "group reset GROUP --topic TOPIC --to time:2013-01-01T10:00:00Z",
             "group delete GROUP --force",
             "why GROUP",
+            "bench publish --size 1024 --publishers 4 --partitions 4 --rate 1000 --json",
+            "bench replay --records 1000 --subscribers 2",
+            "bench latency --rate 1000 --delivery --duration 5s --warm-up 1s",
+            "bench fanout --subscribers 100",
+            "bench scale --tasks 256 --connections 4 --topic NAME",
             "demo --keep",
             "config --check --config falcon.toml",
             "verify --data-dir DIR --json",

@@ -1,8 +1,11 @@
 //! Progress on standard error, for people at a terminal.
 
 use std::io::{self, IsTerminal};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+const TICK: Duration = Duration::from_millis(100);
 
 /// How far long work has come. Shows nothing when standard error is no terminal.
 pub(crate) struct Progress {
@@ -31,6 +34,21 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
+        Self { bar }
+    }
+
+    /// Work of unknown size, with the time it takes so far.
+    pub(crate) fn time(what: &'static str) -> Self {
+        if !io::stderr().is_terminal() {
+            return Self {
+                bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()),
+            };
+        }
+        let bar = ProgressBar::new_spinner().with_message(what);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}, {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(TICK);
         Self { bar }
     }
 

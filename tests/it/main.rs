@@ -8,6 +8,7 @@
 
 mod admin;
 mod backpressure;
+mod bench;
 mod broker;
 mod consumer;
 mod crash;

@@ -1,0 +1,119 @@
+//! `falcon bench`: how fast a broker is, seen through the public client.
+//!
+//! Owns what the kinds of load have in common: the topic, phases, histograms and the report. Promises:
+//! records are built and sent one by one and read one by one, as a program would; every record counted
+//! as published is durable before the clock stops; with a rate, times count from when a record was due
+//! and not from when there was room for it, so a broker that stands still is not flattered (coordinated
+//! omission). Must not know: the broker's inside.
+
+mod fanout;
+mod latency;
+mod open_loop;
+mod publish;
+mod replay;
+mod report;
+mod scale;
+mod stage;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+
+use super::Global;
+use super::arguments;
+use super::failure::CliError;
+use super::progress::Progress;
+
+/// The commands of `falcon bench`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Publish as fast as the broker makes records durable, or at a rate.
+    Publish(publish::PublishArgs),
+    /// Read a topic from its beginning, as fast as it comes.
+    Replay(replay::ReplayArgs),
+    /// One record after the other, or at a rate: time until the ack, and until a subscriber has it.
+    Latency(latency::LatencyArgs),
+    /// One publisher, many subscribers that all read everything.
+    Fanout(fanout::FanoutArgs),
+    /// Many tasks on few connections, each waiting for the ack of its record before the next.
+    Scale(scale::ScaleArgs),
+}
+
+/// What all kinds of load need.
+#[derive(Debug, Clone, Args)]
+struct Load {
+    /// The topic; it must exist. Default: a fresh one, deleted in the end.
+    #[arg(long, value_name = "NAME")]
+    topic: Option<String>,
+    /// Partitions of the fresh topic.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    partitions: u32,
+    /// Bytes of each record's value.
+    #[arg(long, default_value = "100", value_name = "SIZE", value_parser = arguments::bytes)]
+    size: u64,
+}
+
+/// How long it is measured.
+#[derive(Debug, Clone, Copy, Args)]
+struct Phases {
+    /// How long it is measured.
+    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = arguments::duration)]
+    duration: Duration,
+    /// How long it runs before that.
+    #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = arguments::duration)]
+    warm_up: Duration,
+}
+
+/// Runs a benchmark.
+pub(crate) async fn run(command: BenchCommand, global: Global) -> Result<(), CliError> {
+    let _progress = Progress::time("measuring");
+    match command {
+        BenchCommand::Publish(args) => publish::run(args, &global).await,
+        BenchCommand::Replay(args) => replay::run(args, &global).await,
+        BenchCommand::Latency(args) => latency::run(args, &global).await,
+        BenchCommand::Fanout(args) => fanout::run(args, &global).await,
+        BenchCommand::Scale(args) => scale::run(args, &global).await,
+    }
+}
+
+/// A value of so many bytes that do not compress, and with `mark` in front if there is room.
+fn value(bytes: u64, mark: u64) -> Bytes {
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let mut value = Vec::with_capacity(bytes.max(MARK_BYTES));
+    value.extend_from_slice(&mark.to_le_bytes());
+    let mut random = mark | 1;
+    while value.len() < bytes {
+        // xorshift64, Marsaglia 2003: cheap, and no codec finds anything in it.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        value.extend_from_slice(&random.to_le_bytes());
+    }
+    value.truncate(bytes);
+    Bytes::from(value)
+}
+
+/// Bytes of a mark in a value.
+const MARK_BYTES: usize = 8;
+
+/// The mark of a value that has one.
+fn mark_of(value: &[u8]) -> Option<u64> {
+    let mark = value.first_chunk::<MARK_BYTES>()?;
+    Some(u64::from_le_bytes(*mark))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_have_their_size_and_mark() {
+        for bytes in [0, 1, 8, 9, 100, 1024] {
+            let made = value(bytes, 77);
+            assert_eq!(made.len() as u64, bytes);
+            assert_eq!(mark_of(&made), (bytes >= 8).then_some(77));
+        }
+        assert_ne!(value(100, 1), value(100, 2));
+    }
+}
