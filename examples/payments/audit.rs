@@ -10,7 +10,7 @@ use crate::{CHARGES, Failure, LEDGER, ORDERS, PAUSE};
 
 /// Fails when anything is missing, twice, or not exact.
 pub(crate) async fn run(client: &Client, file: &Path) -> Result<(), Failure> {
-    let text = tokio::fs::read_to_string(file).await?;
+    let text = std::fs::read_to_string(file)?;
     let mut owed: HashMap<String, (i64, u64)> = HashMap::new();
     let mut count = 0;
     for (id, line) in (0..).zip(text.lines()) {

@@ -59,8 +59,8 @@ pub(crate) async fn run(client: &Client, mut consumer: Consumer) -> Result<(), F
             }
         })
         .await?;
-    println!("booking ended: {report}");
-    consumer.close().await?;
+    println!("booking ended: {report:?}");
+    consumer.close().await;
     Ok(())
 }
 

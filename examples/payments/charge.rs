@@ -25,7 +25,7 @@ pub(crate) async fn run(_: &Client, mut consumer: Consumer) -> Result<(), Failur
             }
         })
         .await?;
-    println!("charging ended: {report}");
-    consumer.close().await?;
+    println!("charging ended: {report:?}");
+    consumer.close().await;
     Ok(())
 }

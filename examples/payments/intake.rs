@@ -14,7 +14,7 @@ use crate::{Failure, INTAKE, ORDERS};
 const CHUNK: usize = 500;
 
 pub(crate) async fn run(client: &Client, file: &Path) -> Result<(), Failure> {
-    let text = tokio::fs::read_to_string(file).await?;
+    let text = std::fs::read_to_string(file)?;
     let lines: Vec<&str> = text.lines().collect();
     let chunks: Vec<&[&str]> = lines.chunks(CHUNK).collect();
     let taken = client.latest_offsets(INTAKE).await?;
