@@ -59,7 +59,10 @@ pub(crate) async fn run(client: &Client, mut consumer: Consumer) -> Result<(), F
             }
         })
         .await?;
-    println!("booking ended: {report:?}");
+    println!(
+        "booked {} charges, {} tried again",
+        report.handled, report.retried
+    );
     consumer.close().await;
     Ok(())
 }

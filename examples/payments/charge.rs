@@ -25,7 +25,10 @@ pub(crate) async fn run(_: &Client, mut consumer: Consumer) -> Result<(), Failur
             }
         })
         .await?;
-    println!("charging ended: {report:?}");
+    println!(
+        "charged {} orders, {} tried again",
+        report.handled, report.retried
+    );
     consumer.close().await;
     Ok(())
 }
