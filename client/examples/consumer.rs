@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok::<(), std::string::FromUtf8Error>(())
     });
     let report = run.await?;
-    println!("{report:?}");
-    consumer.close().await;
+    println!("{report}");
+    consumer.close().await?;
     Ok(())
 }

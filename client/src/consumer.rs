@@ -155,9 +155,16 @@ impl Consumer {
     }
 
     /// Stores what is being committed, leaves the group, and ends the stream. Others get its
-    /// partitions at once.
-    pub async fn close(&mut self) {
+    /// partitions at once. It is closed whatever this returns.
+    ///
+    /// # Errors
+    /// The [final](ConsumerError::is_final) error that had ended it before.
+    pub async fn close(&mut self) -> Result<(), ConsumerError> {
         self.shared.close().await;
+        match lock(&self.shared.desk).take_fatal() {
+            None | Some(ConsumerError::Closed) => Ok(()),
+            Some(error) => Err(error),
+        }
     }
 
     fn poll_record(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Delivered, ConsumerError>>> {

@@ -129,13 +129,12 @@ impl Step {
             let owner = self.owner.as_ref();
             owner.is_some_and(|owner| owner.member() == grant.member)
         });
-        match grant {
-            Some(grant) => self.marks.push((grant, record.next_offset())),
-            None => {
-                let topic = record.topic.to_string();
-                let error = StepError::Commit(CommitError::NotDelivered { topic });
-                self.fault.get_or_insert(error);
-            }
+        if let Some(grant) = grant {
+            self.marks.push((grant, record.next_offset()));
+        } else {
+            let topic = record.topic.to_string();
+            let error = StepError::Commit(CommitError::NotDelivered { topic });
+            self.fault.get_or_insert(error);
         }
         self
     }

@@ -399,6 +399,11 @@ impl Desk {
     pub(super) fn rest(&mut self, error: ConsumerError) {
         self.is_dormant = true;
         self.errors.push_back(error);
+        // Nothing more is handed out, although the broker is told only after this.
+        let now = crate::clock::now();
+        for held in self.held.values_mut() {
+            held.revoked_at.get_or_insert(now);
+        }
         self.wake();
     }
 
@@ -413,6 +418,11 @@ impl Desk {
         if !self.is_closed {
             self.fail(error);
         }
+    }
+
+    /// The error that every call ended with; from now on the stream is at its end.
+    pub(super) fn take_fatal(&mut self) -> Option<ConsumerError> {
+        self.fatal.take()
     }
 
     /// Whether the application asked for records since the partitions were given up.

@@ -252,7 +252,7 @@ impl Membership {
                 }
             }
             Output::Rejoining => {
-                tracing::info!(group, "the broker does not know the member; joining again")
+                tracing::info!(group, "the broker does not know the member; joining again");
             }
             Output::Unconfirmed => tracing::warn!(
                 group,

@@ -171,8 +171,8 @@ impl Run<'_> {
             }
             // What is there already needs no wait.
             let waker = std::task::Waker::noop();
-            let mut context = std::task::Context::from_waker(waker);
-            match self.consumer.poll_take(&mut context, Some(UNFINISHED_MAX)) {
+            let context = std::task::Context::from_waker(waker);
+            match self.consumer.poll_take(&context, Some(UNFINISHED_MAX)) {
                 Poll::Ready(record) => self.took(record),
                 Poll::Pending => break,
             }
@@ -301,12 +301,11 @@ impl Run<'_> {
         drop(desk);
         shared.hungry.notify_one();
         shared.membership.notify_one();
-        match self.failure.take() {
-            Some(error) => Err(error),
-            None => {
-                self.report.end = self.end.take().unwrap_or(RunEnd::Stopped);
-                Ok(std::mem::take(&mut self.report))
-            }
+        if let Some(error) = self.failure.take() {
+            Err(error)
+        } else {
+            self.report.end = self.end.take().unwrap_or(RunEnd::Stopped);
+            Ok(std::mem::take(&mut self.report))
         }
     }
 }

@@ -133,9 +133,11 @@ impl Shared {
         start: Start,
     ) -> Result<(), ConsumerError> {
         let hold = self.hold(topic, partition)?;
-        let offset = match start.position() {
-            StartPosition::Offset(offset) => offset,
-            at => self.resolve(&hold, at).await?.offset,
+        let place = start.position();
+        let offset = if let StartPosition::Offset(offset) = place {
+            offset
+        } else {
+            self.resolve(&hold, place).await?.offset
         };
         if !lock(&self.desk).seek(&hold, Place::At(offset)) {
             return Err(not_assigned(topic, partition));

@@ -112,10 +112,10 @@ impl ConsumerError {
 
 impl From<Error> for ConsumerError {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Closed => Self::Closed,
-            other => Self::Client(other),
+        if error == Error::Closed {
+            return Self::Closed;
         }
+        Self::Client(error)
     }
 }
 
@@ -194,18 +194,18 @@ impl CommitError {
 
 impl From<Error> for CommitError {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Closed => Self::Closed,
-            other => Self::Client(other),
+        if error == Error::Closed {
+            return Self::Closed;
         }
+        Self::Client(error)
     }
 }
 
 impl From<CommitError> for ConsumerError {
     fn from(error: CommitError) -> Self {
-        match error {
-            CommitError::Closed => Self::Closed,
-            other => Self::Commit(other),
+        if error == CommitError::Closed {
+            return Self::Closed;
         }
+        Self::Commit(error)
     }
 }

@@ -35,7 +35,10 @@ pub enum StepError {
     Commit(CommitError),
     /// A newer publisher of the same name took over.
     #[error("a newer publisher of the same name has taken over; stop this one")]
-    Fenced,
+    Fenced {
+        /// Whether an earlier attempt of the step may have been stored.
+        is_uncertain: bool,
+    },
     /// Nothing is in it.
     #[error("the step is empty; give it a record or a commit")]
     Empty,
@@ -96,7 +99,7 @@ impl StepError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::OffsetMismatch { .. }
-            | Self::Fenced
+            | Self::Fenced { .. }
             | Self::Empty
             | Self::InvalidRecord(_)
             | Self::TooLarge { .. }
@@ -115,14 +118,14 @@ impl StepError {
     /// Whether the step may have happened although this error is reported.
     pub fn may_have_happened(&self) -> bool {
         match self {
-            Self::Fenced
-            | Self::Empty
+            Self::Empty
             | Self::InvalidRecord(_)
             | Self::TooLarge { .. }
             | Self::TooManyPartitions { .. }
             | Self::Commit(_)
             | Self::Client(_) => false,
             Self::OffsetMismatch { is_uncertain, .. }
+            | Self::Fenced { is_uncertain }
             | Self::Timeout { is_uncertain, .. }
             | Self::Abandoned { is_uncertain } => *is_uncertain,
             Self::Refused {
@@ -136,7 +139,7 @@ impl StepError {
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::OffsetMismatch { .. } => Some(ErrorCode::OffsetMismatch),
-            Self::Fenced => Some(ErrorCode::ProducerFenced),
+            Self::Fenced { .. } => Some(ErrorCode::ProducerFenced),
             Self::Refused { refusal, .. } => Some(refusal.code),
             Self::Commit(error) => error.code(),
             Self::Client(error) => error.code(),

@@ -20,6 +20,7 @@ use crate::consumer::{Grant, Owner};
 use crate::core::Core;
 use crate::error::{Error, Refusal, StepError};
 use crate::publisher::Receipt;
+use crate::topics::is_outdated;
 
 /// A step to be done.
 pub(super) struct Job {
@@ -101,9 +102,8 @@ impl Delivery {
         self.plan = self.arrange(false).await?;
         loop {
             let attempt = timeout_at(self.deadline, self.attempt());
-            let next = match attempt_of(attempt.await) {
-                Some(next) => next,
-                None => return Err(self.timed_out()),
+            let Some(next) = attempt_of(attempt.await) else {
+                return Err(self.timed_out());
             };
             match next {
                 Next::Done(acks) => return Ok(self.receipt(&acks)),
@@ -172,7 +172,7 @@ impl Delivery {
         let needs_identity = !self.plan.batches.is_empty() && self.lane.lane.identity.is_none();
         if needs_identity {
             if self.job.lanes.is_fenced() {
-                return Err(StepError::Fenced);
+                return Err(self.fenced());
             }
             let name = self.job.lanes.lane_name(self.lane.lane.number);
             let identity = self.job.core.init_producer(name.as_deref()).await?;
@@ -233,41 +233,42 @@ impl Delivery {
 
     /// What will not pass by itself.
     async fn judge_final(&mut self, refusal: Refusal) -> Next {
-        let is_named = self.job.lanes.is_named();
-        match refusal.code {
-            // The broker forgot the id, and with it that it may have seen this step.
-            ErrorCode::UnknownProducer if !self.is_uncertain => self.begin_anew(),
-            ErrorCode::ProducerFenced if is_named => {
-                self.job.lanes.fence();
-                Next::Fail(StepError::Fenced)
+        let code = refusal.code;
+        if code == ErrorCode::OffsetMismatch {
+            return Next::Fail(self.mismatch(&refusal));
+        }
+        if let (ErrorCode::StaleOwner, Some(owner), Some(commit)) =
+            (code, &self.job.owner, &self.commit)
+        {
+            // A fence only rises: no earlier attempt can have happened, or will.
+            self.is_uncertain = false;
+            return Next::Fail(StepError::Commit(owner.step_stale(commit)));
+        }
+        if code == ErrorCode::ProducerFenced && self.job.lanes.is_named() {
+            self.job.lanes.fence();
+            return Next::Fail(self.fenced());
+        }
+        if self.is_uncertain {
+            return Next::Fail(self.refused(refusal));
+        }
+        if matches!(code, ErrorCode::UnknownProducer | ErrorCode::ProducerFenced) {
+            return self.begin_anew();
+        }
+        if is_outdated(code) && !self.is_refreshed {
+            self.is_refreshed = true;
+            self.body = None;
+            match self.arrange(true).await {
+                Ok(plan) => self.plan = plan,
+                Err(error) => return Next::Fail(error),
             }
-            ErrorCode::ProducerFenced if !self.is_uncertain => self.begin_anew(),
-            ErrorCode::UnknownTopic | ErrorCode::UnknownPartition
-                if !self.is_uncertain && !self.is_refreshed =>
-            {
-                self.is_refreshed = true;
-                match self.arrange(true).await {
-                    Ok(plan) => {
-                        self.plan = plan;
-                        self.body = None;
-                        Next::Again
-                    }
-                    Err(error) => Next::Fail(error),
-                }
-            }
-            ErrorCode::OffsetMismatch => Next::Fail(self.mismatch(&refusal)),
-            ErrorCode::StaleOwner => {
-                let error = match (&self.job.owner, &self.commit) {
-                    // A fence only rises: no earlier attempt can have happened, or will.
-                    (Some(owner), Some(commit)) => {
-                        self.is_uncertain = false;
-                        StepError::Commit(owner.step_stale(commit))
-                    }
-                    (Some(_) | None, _) => self.refused(refusal),
-                };
-                Next::Fail(error)
-            }
-            _ => Next::Fail(self.refused(refusal)),
+            return Next::Again;
+        }
+        Next::Fail(self.refused(refusal))
+    }
+
+    const fn fenced(&self) -> StepError {
+        StepError::Fenced {
+            is_uncertain: self.is_uncertain,
         }
     }
 
@@ -349,10 +350,10 @@ impl Delivery {
                 if self.is_uncertain || is_own_fault {
                     self.lane.lane.retire();
                 }
-                if matches!(error, StepError::Fenced) {
-                    if let Some(owner) = &self.job.owner {
-                        owner.step_fenced();
-                    }
+                if matches!(error, StepError::Fenced { .. })
+                    && let Some(owner) = &self.job.owner
+                {
+                    owner.step_fenced();
                 }
             }
         }

@@ -81,7 +81,7 @@ async fn a_run_retries_catches_panics_and_commits_what_was_handled() {
         .map(|(_, offset)| offset.get())
         .sum();
     assert_eq!(committed, 100, "{report:?}");
-    within(consumer.close()).await;
+    within(consumer.close()).await.expect("it was well");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,7 +116,7 @@ async fn a_handler_that_hangs_holds_up_its_key_alone_and_nothing_is_committed_ov
         .map(|(_, offset)| offset.get())
         .sum();
     assert_eq!(committed, 60);
-    within(consumer.close()).await;
+    within(consumer.close()).await.expect("it was well");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,7 +139,7 @@ async fn a_failure_stops_the_run_and_its_record_comes_again() {
     assert_eq!((offset.get(), error.as_str()), (4, "it cannot be"));
     assert_eq!(report.committed[0].1, offset);
     assert_eq!(number(&next(&mut consumer).await), 4);
-    within(consumer.close()).await;
+    within(consumer.close()).await.expect("it was well");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,5 +162,5 @@ async fn who_takes_nothing_for_too_long_gives_up_and_is_told_why() {
     );
     let again = next(&mut consumer).await;
     assert_eq!(again.offset, record.offset, "it was not committed");
-    within(consumer.close()).await;
+    within(consumer.close()).await.expect("it was well");
 }

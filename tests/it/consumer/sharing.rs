@@ -25,7 +25,7 @@ async fn two_members_share_and_who_leaves_hands_over_without_loss_or_repetition(
     .await;
     publish(&client, "orders", 100..200).await;
     drain(&mut first, &mut seen).await.expect("it goes on");
-    within(second.close()).await;
+    within(second.close()).await.expect("it was well");
     assert_eq!(within(second.next()).await, None, "it is closed");
     within(async {
         while seen.len() < 200 {
@@ -35,7 +35,7 @@ async fn two_members_share_and_who_leaves_hands_over_without_loss_or_repetition(
     .await;
     seen.sort_unstable();
     assert_eq!(seen, (0..200).collect::<Vec<_>>());
-    within(first.close()).await;
+    within(first.close()).await.expect("it was well");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,7 +53,7 @@ async fn what_a_crashed_member_did_not_commit_goes_to_another() {
     assert_eq!(&done & &rest, BTreeSet::new(), "committed ones come once");
     let refused = heir.commit(&abandoned).await;
     assert!(matches!(refused, Err(CommitError::NotDelivered { .. })));
-    within(heir.close()).await;
+    within(heir.close()).await.expect("it was well");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,7 +68,7 @@ async fn a_broker_that_is_killed_and_comes_back_disturbs_nobody() {
     seen.extend(take(&mut consumer, 60).await);
     assert_eq!(seen.len(), 80, "nothing twice, nothing missing");
     assert_eq!(consumer.assignment(), held);
-    within(consumer.close()).await;
+    within(consumer.close()).await.expect("it was well");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,7 +94,7 @@ async fn a_static_member_that_starts_again_fences_its_older_self() {
     let stale = within(older.commit(&record)).await;
     assert!(stale.is_err());
     assert_eq!(take(&mut newer, 10).await.len(), 10);
-    within(newer.close()).await;
+    within(newer.close()).await.expect("it was well");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +127,7 @@ async fn seeking_goes_back_and_only_then_commits_do() {
     assert_eq!(next(&mut consumer).await.offset, Offset(10));
     let missing = consumer.pause("orders", 7);
     assert!(matches!(missing, Err(ConsumerError::NotAssigned { .. })));
-    within(consumer.close()).await;
+    within(consumer.close()).await.expect("it was well");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,7 +147,7 @@ async fn a_topic_that_appears_later_and_fits_is_read_from_its_beginning() {
     }
     assert_eq!(take(&mut consumer, 5).await.len(), 5);
     assert_eq!(consumer.assignment().len(), 2);
-    within(consumer.close()).await;
+    within(consumer.close()).await.expect("it was well");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,5 +177,5 @@ async fn a_paused_partition_holds_up_no_other() {
     for _ in 0..20 {
         assert_eq!(next(&mut consumer).await.partition.0, 0);
     }
-    within(consumer.close()).await;
+    within(consumer.close()).await.expect("it was well");
 }

@@ -62,7 +62,7 @@ async fn steps_happen_exactly_once_although_the_broker_is_killed_among_them() {
             }
         });
         let report = ran.await;
-        within(consumer.close()).await;
+        within(consumer.close()).await.expect("it was well");
         report
     };
     let run = tokio::task::JoinSet::from_iter([run]);
@@ -169,7 +169,7 @@ async fn a_stale_commit_refuses_the_whole_step_and_costs_the_next_nothing() {
         .await
         .expect("it happens");
     assert_eq!(charges(&client, 1).await, [2]);
-    within(newer.close()).await;
+    within(newer.close()).await.expect("it was well");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,7 +184,8 @@ async fn a_publisher_id_fences_its_older_self() {
         .expect("it happens");
     let newer = named().join().await.expect("it joins");
     let fenced = within(older.step().publish("charges", "2").send()).await;
-    assert_eq!(fenced, Err(StepError::Fenced));
+    let is_uncertain = false;
+    assert_eq!(fenced, Err(StepError::Fenced { is_uncertain }));
     let told = within(older.next()).await;
     assert_eq!(told, Some(Err(ConsumerError::Fenced)));
     within(newer.step().publish("charges", "3").send())

@@ -86,22 +86,19 @@ impl Desk {
         }
         let (waiter, answer) = oneshot::channel();
         let may_rewind = held.may_rewind;
-        match &mut held.wanted {
-            Some(wanted) => {
-                wanted.offset = if may_rewind {
-                    next
-                } else {
-                    wanted.offset.max(next)
-                };
-                wanted.waiters.push(waiter);
-            }
-            None => {
-                held.wanted = Some(Wanted {
-                    offset: next,
-                    waiters: vec![waiter],
-                });
-                self.dirty.push_back(hold.partition);
-            }
+        if let Some(wanted) = &mut held.wanted {
+            wanted.offset = if may_rewind {
+                next
+            } else {
+                wanted.offset.max(next)
+            };
+            wanted.waiters.push(waiter);
+        } else {
+            held.wanted = Some(Wanted {
+                offset: next,
+                waiters: vec![waiter],
+            });
+            self.dirty.push_back(hold.partition);
         }
         Ok(Pledge::Open(answer))
     }
@@ -263,10 +260,11 @@ impl Desk {
             return false;
         };
         let is_same_reading = held.reading == grant.version;
-        if is_same_reading && !held.is_live() {
-            if let Some(tracker) = held.tracker.as_mut() {
-                tracker.abandon(offset);
-            }
+        if is_same_reading
+            && !held.is_live()
+            && let Some(tracker) = held.tracker.as_mut()
+        {
+            tracker.abandon(offset);
         }
         is_same_reading && held.is_live()
     }

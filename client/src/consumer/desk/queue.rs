@@ -174,17 +174,14 @@ impl Queue {
             return Next::Nothing;
         };
         let Some(open) = &mut self.open else {
-            return match self.batches.pop_front() {
-                Some(batch) => {
-                    self.open_bytes = batch.bytes().len() as u64;
-                    Next::Check(batch)
+            return if let Some(batch) = self.batches.pop_front() {
+                self.open_bytes = batch.bytes().len() as u64;
+                Next::Check(batch)
+            } else {
+                if let Some(skip) = self.skip.take() {
+                    self.place = Place::At(position.max(skip));
                 }
-                None => {
-                    if let Some(skip) = self.skip.take() {
-                        self.place = Place::At(position.max(skip));
-                    }
-                    Next::Nothing
-                }
+                Next::Nothing
             };
         };
         for record in open.records.by_ref() {

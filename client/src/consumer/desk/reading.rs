@@ -34,11 +34,12 @@ pub(in crate::consumer) struct Ask {
 impl Desk {
     /// Lets a partition ask when it has room.
     pub(super) fn feed(&mut self, id: PartitionId) {
-        if let Some(held) = self.held.get_mut(&id).filter(|held| held.is_live()) {
-            if !held.is_hungry && !held.queue.is_asking {
-                held.is_hungry = true;
-                self.hungry.push_back(id);
-            }
+        if let Some(held) = self.held.get_mut(&id).filter(|held| held.is_live())
+            && !held.is_hungry
+            && !held.queue.is_asking
+        {
+            held.is_hungry = true;
+            self.hungry.push_back(id);
         }
     }
 
@@ -95,23 +96,23 @@ impl Desk {
 
     /// The broker said which offset the start is.
     pub(in crate::consumer) fn placed(&mut self, ask: &Ask, offset: Offset, end: Offset) {
-        if let Some(held) = self.held_mut(&ask.hold) {
-            if held.queue.version == ask.version {
-                held.queue.placed(offset);
-                held.queue.high_watermark = Some(end);
-                self.feed(ask.hold.partition);
-                self.note_end(ask.hold.partition);
-            }
+        if let Some(held) = self.held_mut(&ask.hold)
+            && held.queue.version == ask.version
+        {
+            held.queue.placed(offset);
+            held.queue.high_watermark = Some(end);
+            self.feed(ask.hold.partition);
+            self.note_end(ask.hold.partition);
         }
     }
 
     /// No answer: asks again.
     pub(in crate::consumer) fn unanswered(&mut self, ask: &Ask) {
-        if let Some(held) = self.held_mut(&ask.hold) {
-            if held.queue.version == ask.version {
-                held.queue.is_asking = false;
-                self.feed(ask.hold.partition);
-            }
+        if let Some(held) = self.held_mut(&ask.hold)
+            && held.queue.version == ask.version
+        {
+            held.queue.is_asking = false;
+            self.feed(ask.hold.partition);
         }
     }
 

@@ -49,6 +49,7 @@ fn batch(partition: u32, base: u64, records: u64, bytes: usize) -> Bytes {
         partition: id(partition),
         base_offset: Offset(base),
         append_time_ms: 5,
+        epoch: 0,
     };
     batch.stamped(&stamp).unwrap().bytes().clone()
 }

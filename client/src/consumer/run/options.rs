@@ -1,5 +1,6 @@
 //! How a run goes, and how it went.
 
+use core::fmt;
 use std::time::Duration;
 
 use falcon_protocol::Offset;
@@ -166,6 +167,20 @@ pub enum RunEnd {
     Closed,
 }
 
+impl fmt::Display for RunEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopped => f.write_str("stopped"),
+            Self::Closed => f.write_str("closed"),
+            Self::HandlerFailed {
+                partition,
+                offset,
+                error,
+            } => write!(f, "the handler failed at {partition}@{offset}: {error}"),
+        }
+    }
+}
+
 /// How a run went.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -184,4 +199,22 @@ pub struct RunReport {
     pub committed: Vec<(TopicPartition, Offset)>,
     /// Why it ended.
     pub end: RunEnd,
+}
+
+impl fmt::Display for RunReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            handled,
+            failed,
+            retried,
+            skipped,
+            stale,
+            committed: _,
+            end,
+        } = self;
+        write!(
+            f,
+            "{handled} handled, {failed} failed, {retried} retried, {skipped} skipped, {stale} stale; {end}"
+        )
+    }
 }

@@ -91,7 +91,7 @@ fn retries_wait_twice_as_long_each_time_until_they_stop_or_skip() {
     let verdicts = |policy| (0..4).map(move |before| OnError::Retry(policy).verdict(before));
     let waits = [10, 20, 30].map(|wait| Verdict::Again(ms(wait)));
     assert!(verdicts(policy).eq(waits.into_iter().chain([Verdict::Stop])));
-    assert!(verdicts(policy.then_skip()).last() == Some(Verdict::Skip));
+    assert!(verdicts(policy.then_skip()).next_back() == Some(Verdict::Skip));
     let for_ever = RetryPolicy::new(ms(10)).longest(ms(30));
     assert_eq!(
         OnError::Retry(for_ever).verdict(u32::MAX),
