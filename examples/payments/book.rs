@@ -12,6 +12,7 @@ use falcon_client::{
     Client, Consumer, Delivered, Offset, Order as InOrder, Record, RunOptions, Start, StepError,
 };
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 
 use crate::model::{Charge, Entry, read, write};
 use crate::{Failure, LEDGER, PARTITIONS, stop_on_interrupt};
@@ -26,7 +27,8 @@ struct Balances {
 
 pub(crate) async fn run(client: &Client, mut consumer: Consumer) -> Result<(), Failure> {
     let handle = Arc::new(consumer.handle());
-    stop_on_interrupt(consumer.handle());
+    let mut tasks = JoinSet::new();
+    stop_on_interrupt(consumer.handle(), &mut tasks);
     let state: Arc<Vec<Mutex<Balances>>> =
         Arc::new((0..PARTITIONS).map(|_| Mutex::default()).collect());
     let client = client.clone();
@@ -63,7 +65,7 @@ pub(crate) async fn run(client: &Client, mut consumer: Consumer) -> Result<(), F
         "booked {} charges, {} tried again",
         report.handled, report.retried
     );
-    consumer.close().await;
+    consumer.close().await?;
     Ok(())
 }
 

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use falcon_client::{Client, Consumer, Order as InOrder, Record, RunOptions};
+use falcon_client::{Consumer, Order as InOrder, Record, RunOptions};
+
+use tokio::task::JoinSet;
 
 use crate::model::{Order, read, write};
 use crate::{CHARGES, Failure, stop_on_interrupt};
 
-pub(crate) async fn run(_: &Client, mut consumer: Consumer) -> Result<(), Failure> {
+pub(crate) async fn run(mut consumer: Consumer) -> Result<(), Failure> {
     let handle = Arc::new(consumer.handle());
-    stop_on_interrupt(consumer.handle());
+    let mut tasks = JoinSet::new();
+    stop_on_interrupt(consumer.handle(), &mut tasks);
     let options = RunOptions::new().concurrency(8).order(InOrder::Partition);
     let report = consumer
         .run(options, move |record| {
@@ -29,6 +32,6 @@ pub(crate) async fn run(_: &Client, mut consumer: Consumer) -> Result<(), Failur
         "charged {} orders, {} tried again",
         report.handled, report.retried
     );
-    consumer.close().await;
+    consumer.close().await?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use falcon_client::{Client, Offset, Record, StepError};
 
 use crate::model::{Order, write};
-use crate::{Failure, INTAKE, ORDERS};
+use crate::{Failure, INTAKE, ORDERS, patiently};
 
 const CHUNK: usize = 500;
 
@@ -17,7 +17,7 @@ pub(crate) async fn run(client: &Client, file: &Path) -> Result<(), Failure> {
     let text = std::fs::read_to_string(file)?;
     let lines: Vec<&str> = text.lines().collect();
     let chunks: Vec<&[&str]> = lines.chunks(CHUNK).collect();
-    let taken = client.latest_offsets(INTAKE).await?;
+    let taken = patiently(async || Ok(client.latest_offsets(INTAKE).await?)).await?;
     let mut next = taken.first().map_or(Offset::ZERO, |listed| listed.offset);
     while let Some(chunk) = usize::try_from(next.get()).ok().and_then(|n| chunks.get(n)) {
         let mut step = client.step();

@@ -25,11 +25,12 @@ mod intake;
 mod model;
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use falcon_client::{Client, Consumer, ConsumerHandle, Start, TopicOptions};
+use tokio::task::JoinSet;
 
 /// What can go wrong, for people.
 type Failure = Box<dyn Error + Send + Sync>;
@@ -39,6 +40,10 @@ const CHARGES: &str = "payments.charges";
 const LEDGER: &str = "payments.ledger";
 const INTAKE: &str = "payments.intake";
 const PARTITIONS: u32 = 8;
+const DAY: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/examples/data/flights-2013-01-01.jsonl"
+);
 const PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Parser)]
@@ -73,68 +78,47 @@ enum Part {
         /// The file of the orders.
         file: PathBuf,
     },
-    /// All of it in one process.
-    Demo {
-        /// One flight a line, JSON.
-        #[arg(default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/flights-2013-01-01.jsonl"))]
-        file: PathBuf,
-    },
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
-    let client = connect(&arguments.address).await?;
-    for (topic, partitions) in [
-        (ORDERS, PARTITIONS),
-        (CHARGES, PARTITIONS),
-        (LEDGER, PARTITIONS),
-        (INTAKE, 1),
-    ] {
-        client
-            .ensure_topic(topic, TopicOptions::new(partitions))
-            .await?;
-    }
+    let client = patiently(|| open(&arguments.address)).await?;
     match &arguments.part {
         Some(Part::Intake { file }) => intake::run(&client, file).await,
         Some(Part::Charge) => {
-            charge::run(
-                &client,
-                join(&client, "charging", ORDERS, &arguments).await?,
-            )
-            .await
+            charge::run(join(&client, "charging", ORDERS, &arguments).await?).await
         }
         Some(Part::Book) => {
-            book::run(
-                &client,
-                join(&client, "booking", CHARGES, &arguments).await?,
-            )
-            .await
+            let consumer = join(&client, "booking", CHARGES, &arguments).await?;
+            book::run(&client, consumer).await
         }
         Some(Part::Check { file }) => audit::run(&client, file).await,
-        Some(Part::Demo { file }) => demo(&client, file, &arguments).await,
-        None => {
-            let file = concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/examples/data/flights-2013-01-01.jsonl"
-            );
-            demo(&client, file.as_ref(), &arguments).await
-        }
+        None => all(&client, DAY.as_ref(), &arguments).await,
     }
 }
 
-/// A worker that starts before its broker waits for it.
-async fn connect(address: &str) -> Result<Client, Failure> {
+/// A worker that starts while its broker is away waits for it.
+async fn patiently<T>(attempt: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
     const TRIES: u32 = 100;
-    let mut tries = 0;
-    loop {
-        match Client::connect(address).await {
-            Ok(client) => return Ok(client),
-            Err(error) if tries == TRIES => return Err(error.into()),
-            Err(_) => tries += 1,
+    for _ in 0..TRIES {
+        if let Ok(done) = attempt().await {
+            return Ok(done);
         }
         tokio::time::sleep(PAUSE).await;
     }
+    attempt().await
+}
+
+/// Connects, and makes the topics that are not there.
+async fn open(address: &str) -> Result<Client, Failure> {
+    let client = Client::connect(address).await?;
+    for topic in [ORDERS, CHARGES, LEDGER] {
+        let options = TopicOptions::new(PARTITIONS);
+        client.ensure_topic(topic, options).await?;
+    }
+    client.ensure_topic(INTAKE, TopicOptions::new(1)).await?;
+    Ok(client)
 }
 
 async fn join(
@@ -143,21 +127,23 @@ async fn join(
     topic: &str,
     arguments: &Arguments,
 ) -> Result<Consumer, Failure> {
-    let consumer = client
-        .consumer(group)
-        .topics([topic])
-        .start(Start::Earliest)
-        .session_timeout(Duration::from_millis(arguments.session_ms));
-    let consumer = match &arguments.instance {
-        Some(instance) => consumer.instance(instance),
-        None => consumer,
+    let join = async || {
+        let mut consumer = client
+            .consumer(group)
+            .topics([topic])
+            .start(Start::Earliest)
+            .session_timeout(Duration::from_millis(arguments.session_ms));
+        if let Some(instance) = &arguments.instance {
+            consumer = consumer.instance(instance);
+        }
+        Ok(consumer.join().await?)
     };
-    Ok(consumer.join().await?)
+    patiently(join).await
 }
 
 /// Ends a worker in order when the process is interrupted.
-fn stop_on_interrupt(handle: ConsumerHandle) {
-    tokio::spawn(async move {
+fn stop_on_interrupt(handle: ConsumerHandle, tasks: &mut JoinSet<()>) {
+    tasks.spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
             handle.stop();
         }
@@ -165,28 +151,19 @@ fn stop_on_interrupt(handle: ConsumerHandle) {
 }
 
 /// All parts beside each other, until everything is booked; then the audit.
-async fn demo(
-    client: &Client,
-    file: &std::path::Path,
-    arguments: &Arguments,
-) -> Result<(), Failure> {
+async fn all(client: &Client, file: &Path, arguments: &Arguments) -> Result<(), Failure> {
     let charging = join(client, "charging", ORDERS, arguments).await?;
     let booking = join(client, "booking", CHARGES, arguments).await?;
     let stops = [charging.handle(), booking.handle()];
-    let charger = tokio::spawn({
-        let client = client.clone();
-        async move { charge::run(&client, charging).await }
-    });
-    let booker = tokio::spawn({
-        let client = client.clone();
-        async move { book::run(&client, booking).await }
-    });
+    let mut workers = JoinSet::new();
+    workers.spawn(charge::run(charging));
+    let ledger = client.clone();
+    workers.spawn(async move { book::run(&ledger, booking).await });
     intake::run(client, file).await?;
     audit::wait_until_booked(client).await?;
-    for stop in &stops {
-        stop.stop();
+    stops.iter().for_each(ConsumerHandle::stop);
+    while let Some(worker) = workers.join_next().await {
+        worker??;
     }
-    charger.await??;
-    booker.await??;
     audit::run(client, file).await
 }

@@ -90,6 +90,12 @@ impl Part {
         Ok(())
     }
 
+    /// Its name, if it ended with an error.
+    pub(super) fn has_failed(&mut self) -> Option<String> {
+        let ended = self.child.as_mut()?.try_wait().ok()??;
+        (!ended.success()).then(|| self.name())
+    }
+
     pub(super) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             // Both fail when it has ended, which is what is wanted.

@@ -94,7 +94,8 @@ async fn live(
         Mode::Step => step(&mut consumer, notes, leave).await,
     };
     // Also after an error: what it holds is known to be free then.
-    consumer.close().await;
+    // What had ended it before is in the histories.
+    consumer.close().await.ok();
     drop(consumer);
     client.shutdown().await;
     watching.wait().await;
