@@ -45,7 +45,7 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 ///     .step()
 ///     .publish("charges", "17.50 EUR")
 ///     .publish_to("ledger", 0, "charge 17")
-///     .expect_offset(17)
+///     .expect_offset(falcon_client::Offset(17))
 ///     .await?;
 /// println!("{:?}", receipt.records);
 /// # Ok(())
@@ -109,9 +109,9 @@ impl Step {
     /// The step happens only if this is the next offset of the last record's partition: of several
     /// that expect the same offset one wins, and the others end with
     /// [`StepError::OffsetMismatch`].
-    pub fn expect_offset(mut self, offset: impl Into<Offset>) -> Self {
+    pub fn expect_offset(mut self, offset: Offset) -> Self {
         match self.parts.last_mut() {
-            Some(part) => part.expected = Some(offset.into()),
+            Some(part) => part.expected = Some(offset),
             None => {
                 self.fault
                     .get_or_insert(StepError::Client(Error::InvalidOption {

@@ -217,7 +217,7 @@ impl Broker {
     pub(crate) fn crash_and_come_back(&mut self) {
         self.listen = self.address().to_owned();
         self.crash_and_restart();
-        self.listen = ANY_PORT.to_owned();
+        ANY_PORT.clone_into(&mut self.listen);
     }
 
     /// Runs a command against it, which must succeed.

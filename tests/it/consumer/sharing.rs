@@ -179,3 +179,22 @@ async fn a_paused_partition_holds_up_no_other() {
     }
     within(consumer.close()).await.expect("it was well");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_consumer_reads_a_thousand_partitions() {
+    let broker = Broker::start();
+    let client = with_orders(&broker, 1000, 3000).await;
+    let mut consumer = billing(&client).join().await.expect("it joins");
+    let mut seen = BTreeSet::new();
+    while seen.len() < 3000 {
+        assert!(seen.insert(number(&next(&mut consumer).await)));
+    }
+    within(consumer.commit_all()).await.expect("they are held");
+    let stored = client.offsets("billing").fetch("orders").await;
+    let stored = stored
+        .expect("stored")
+        .into_iter()
+        .map(|row| row.offset.get());
+    assert_eq!(stored.sum::<u64>(), 3000);
+    within(consumer.close()).await.expect("it was well");
+}
