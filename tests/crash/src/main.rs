@@ -6,10 +6,11 @@ use std::thread;
 
 use clap::{Args, Parser, Subcommand};
 use falcon_crash::campaign::{Campaign, Section, Status, describe};
-use falcon_crash::checker::check;
+use falcon_crash::checker::{check, groups};
 use falcon_crash::error::CrashError;
 use falcon_crash::kill;
 use falcon_crash::power::{self, FileSystem};
+use falcon_crash::rebalances::BOUNDS;
 use falcon_crash::rebalances::member::{self, MemberOptions};
 use falcon_crash::report;
 use falcon_crash::results::{Repeated, Results, write_json};
@@ -141,7 +142,7 @@ struct Common {
     /// Folder for files that are results, such as samples and charts; by default that of `--json`.
     #[arg(long, overrides_with = "kept")]
     kept: Option<PathBuf>,
-    /// Length of the trial `soak`, whose slopes are then judged.
+    /// Length of the trials `soak`, whose slopes are then judged, and `rebalances`.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: Option<u64>,
     /// Writes the figures to this file too.
@@ -215,7 +216,9 @@ fn run(command: Command) -> Result<bool, CrashError> {
         Command::Check { files } => {
             let verdict = check(&files[..])?;
             println!("{verdict:#?}");
-            Ok(verdict.is_clean())
+            let of_groups = groups::check(&files[..], BOUNDS)?;
+            println!("{of_groups:#?}");
+            Ok(verdict.is_clean() && of_groups.verdict.is_clean())
         }
     }
 }

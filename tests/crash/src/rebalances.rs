@@ -37,7 +37,7 @@ const SESSION: Duration = Duration::from_secs(2);
 /// What the groups promise. A partition is without an owner for a second more than the session; members that stall
 /// do so for longer than partitions of others may stand still; members look for a broker that comes back at least
 /// every second.
-const BOUNDS: groups::Bounds = groups::Bounds {
+pub const BOUNDS: groups::Bounds = groups::Bounds {
     ownerless: Duration::from_secs(3),
     blocked: Duration::from_secs(2),
     recovery: Duration::from_secs(2),
@@ -81,7 +81,11 @@ const HASTY: &str = "FALCON_REBALANCES_HASTY";
 
 /// The trial.
 pub(crate) fn run(options: &TrialOptions) -> Result<Findings, CrashError> {
-    let plan = if options.is_long { LONG } else { SHORT };
+    let mut plan = if options.is_long { LONG } else { SHORT };
+    if let Some(minutes) = options.minutes {
+        plan.rebalances = usize::MAX;
+        plan.time_max = Duration::from_secs(minutes * 60);
+    }
     let program = Program {
         path: options.program.clone(),
         data_dir: options.folder.join("data"),

@@ -326,13 +326,13 @@ impl Seen {
         let wrong = wrong.filter(|value| self.outputs.get(value) != Some(&1));
         for value in wrong {
             let times = self.outputs.get(value).copied().unwrap_or_default();
-            tell(verdict, Violation::NotExactlyOnce, || {
+            verdict.tell(Violation::NotExactlyOnce, || {
                 format!("{value:?} is there {times} times")
             });
         }
         if self.outputs.len() > self.inputs.len() {
             let more = self.outputs.len() - self.inputs.len();
-            tell(verdict, Violation::Phantom, || {
+            verdict.tell(Violation::Phantom, || {
                 format!("{more} values in the output are of no record")
             });
         }
@@ -375,12 +375,4 @@ fn put(times: &mut Vec<u64>, offset: u64, at: u64) -> bool {
         *time = at.min(*time);
     }
     true
-}
-
-/// A violation that no entry shows alone.
-fn tell(verdict: &mut Verdict, violation: Violation, why: impl FnOnce() -> String) {
-    *verdict.violations.entry(violation).or_default() += 1;
-    if verdict.examples.len() < 20 {
-        verdict.examples.push(format!("{violation}: {}", why()));
-    }
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::history::Entry;
 
-/// Violations told in words; the others are counted.
-const EXAMPLES_MAX: usize = 20;
+/// Violations of a kind told in words; the others are counted.
+const EXAMPLES_MAX: u64 = 10;
 
 /// A broken promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -134,11 +134,15 @@ impl Verdict {
         entry: &Entry,
         why: impl FnOnce() -> String,
     ) {
-        *self.violations.entry(violation).or_default() += 1;
-        if self.examples.len() < EXAMPLES_MAX {
-            let why = why();
-            self.examples
-                .push(format!("{violation}: {why}; entry: {entry:?}"));
+        self.tell(violation, || format!("{}; entry: {entry:?}", why()));
+    }
+
+    /// A violation that no entry shows alone.
+    pub(super) fn tell(&mut self, violation: Violation, why: impl FnOnce() -> String) {
+        let times = self.violations.entry(violation).or_default();
+        *times += 1;
+        if *times <= EXAMPLES_MAX {
+            self.examples.push(format!("{violation}: {}", why()));
         }
     }
 }

@@ -7,7 +7,7 @@ mod publish;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ use publish::publish_on;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often committed offsets are looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// Records that the slower group may be behind before publishers wait.
+const BACKLOG_MAX: u64 = 3_000;
 const OUTPUT_PARTITIONS: u16 = 4;
 
 #[derive(Debug)]
@@ -36,6 +38,8 @@ struct Shared {
     /// Records a second for each partition.
     rate: u32,
     publishers: AtomicU32,
+    /// Publishes acknowledged.
+    acked: AtomicU64,
     files: Mutex<Vec<PathBuf>>,
     complaints: Mutex<Vec<String>>,
     /// What groups have committed, as seen last.
@@ -77,6 +81,7 @@ impl Load {
             folder,
             rate,
             publishers: AtomicU32::new(0),
+            acked: AtomicU64::new(0),
             files: Mutex::default(),
             complaints: Mutex::default(),
             committed: Mutex::default(),
@@ -204,6 +209,18 @@ impl Load {
 }
 
 impl Shared {
+    /// Whether members are as far behind as they may be: who has too much to do makes the others' times look long.
+    fn is_backed_up(&self) -> bool {
+        let committed = lock(&self.committed);
+        let of = |group| {
+            let rows = committed.iter();
+            let rows = rows.filter(|(place, _)| place.group() == group);
+            rows.map(|(_, offset)| *offset).sum::<u64>()
+        };
+        let slowest = (0..GROUPS).map(of).min().unwrap_or_default();
+        self.acked.load(Ordering::Relaxed) > slowest + BACKLOG_MAX
+    }
+
     fn notes(&self, who: &str) -> Result<HistoryWriter, CrashError> {
         let mut files = lock(&self.files);
         let number = files.len();

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::super::offsets::Heights;
 use super::super::verdict::{Verdict, Violation};
-use super::{GroupVerdict, NEVER, Part, Seen, tell};
+use super::{GroupVerdict, NEVER, Part, Seen};
 use crate::history::{Entry, GroupPlace, Outcome};
 
 pub(super) fn judge((_, place, part): (&Seen, GroupPlace, &Part), found: &mut GroupVerdict) {
@@ -19,7 +19,7 @@ pub(super) fn judge((_, place, part): (&Seen, GroupPlace, &Part), found: &mut Gr
     let last = part.fetches.iter().max_by_key(|fetch| fetch.completed_ns);
     let skipped = last.map_or(0, |fetch| handled.missing_below(fetch.offset));
     if skipped > 0 {
-        tell(&mut found.verdict, Violation::Skipped, || {
+        found.verdict.tell(Violation::Skipped, || {
             format!("{skipped} records of {place:?} below the committed offset were never handled")
         });
     }
@@ -122,7 +122,7 @@ fn again(part: &Part, verdict: &mut Verdict) {
         }
         let before = committed.max(seen.before(grant.begun_ns).unwrap_or_default());
         if let Some((lowest, _)) = grant.handled.filter(|(lowest, _)| *lowest < before) {
-            tell(verdict, Violation::HandledAgain, || {
+            verdict.tell(Violation::HandledAgain, || {
                 format!(
                     "offset {lowest} under epoch {epoch} by member {}, {before} was committed",
                     grant.member

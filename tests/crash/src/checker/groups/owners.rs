@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::super::verdict::Violation;
-use super::{Bounds, GroupVerdict, NEVER, Part, Seen, Span, tell};
+use super::{Bounds, GroupVerdict, NEVER, Part, Seen, Span};
 use crate::history::GroupPlace;
 
 /// What changes at a moment.
@@ -125,7 +125,7 @@ fn note(
     let ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
     found.counts.ownerless_ms_max = found.counts.ownerless_ms_max.max(ms);
     if is_long {
-        tell(&mut found.verdict, Violation::Ownerless, || {
+        found.verdict.tell(Violation::Ownerless, || {
             format!("{place:?} for {ms} ms, {from} to {until} ns")
         });
     }

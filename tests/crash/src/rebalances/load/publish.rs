@@ -39,7 +39,7 @@ pub(super) async fn publish_on(
         match publisher {
             Ok(publisher) => {
                 let what = (topic, number, rate);
-                publish(&publisher, what, (&mut notes, &stop)).await?;
+                publish((shared, &publisher), what, (&mut notes, &stop)).await?;
             }
             Err(_) => sleep(RETRY).await,
         }
@@ -49,17 +49,21 @@ pub(super) async fn publish_on(
 
 /// Sends what is due, again and again; then waits for all outcomes.
 async fn publish(
-    publisher: &Publisher,
+    (shared, publisher): (&Shared, &Publisher),
     (topic, number, rate): (u16, u32, u32),
     (notes, stop): (&mut HistoryWriter, &CancellationToken),
 ) -> Result<(), CrashError> {
     let mut in_flight: VecDeque<(Entry, Ticket)> = VecDeque::new();
-    let begun = Instant::now();
-    let (mut sent, mut is_over) = (0, false);
+    let mut last = Instant::now();
+    let (mut sent, mut due, mut is_over) = (0, 0.0, false);
     let mut pace = interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while !is_over && stop.run_until_cancelled(pace.tick()).await.is_some() {
-        let due = begun.elapsed().as_secs_f64() * f64::from(rate);
+        let now = Instant::now();
+        if !shared.is_backed_up() {
+            due += (now - last).as_secs_f64() * f64::from(rate);
+        }
+        last = now;
         while f64::from(sent) < due && in_flight.len() < IN_FLIGHT_MAX && !is_over {
             let mut entry = Entry {
                 value: ValueId {
@@ -87,6 +91,8 @@ async fn publish(
                 break;
             };
             settle(&mut entry, topic, &result);
+            let is_acked = entry.outcome == Outcome::Ok;
+            shared.acked.fetch_add(is_acked.into(), Ordering::Relaxed);
             notes.push(&entry)?;
         }
     }
