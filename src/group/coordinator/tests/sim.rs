@@ -15,7 +15,9 @@
 //!   crashed nor was cut off; handlers that hang do not matter. From the moment it is not served and a healthy
 //!   member wants it, it is served again within the longest session and a second. Counted anew: when the
 //!   broker comes up, loses a fence's answer or refuses one for no reason; and when a member that the partition
-//!   waits for was disturbed (froze, woke, crashed, was cut off, lost a message), which costs one session each.
+//!   waits for was disturbed (froze, woke, crashed, was cut off, lost a message), which costs one session each. While
+//!   the coordinator knows of nobody who wants it, that is the member which was left in peace for longest: its join
+//!   is on the way.
 //! * After the last fault, within two sessions and five seconds: every wanted partition is served, shares are
 //!   equal as the assignor promises, and for another session no fence changes.
 //!

@@ -56,8 +56,16 @@ impl World {
             }
         }
         if !waits.is_empty() && self.is_up {
+            let topics: BTreeMap<PartitionId, String> = self.partitions().into_iter().collect();
             for (id, standing) in self.coordinator.standings("g") {
                 if let Some(since) = waits.get_mut(&id) {
+                    if standing == Standing::Unwanted {
+                        let wanters = self.peers.iter().filter(|peer| {
+                            peer.is_healthy() && topics.get(&id).is_some_and(|t| peer.fits(t))
+                        });
+                        let undisturbed = wanters.map(|peer| peer.disturbed).min();
+                        *since = undisturbed.unwrap_or(0).min(self.now).max(*since);
+                    }
                     for member in mentioned(standing) {
                         *since = self.peers[peer_of(member)]
                             .disturbed
