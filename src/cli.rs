@@ -284,6 +284,7 @@ mod tests {
             "bench replay --records 1000 --subscribers 2",
             "bench latency --rate 1000 --delivery --duration 5s --warm-up 1s",
             "bench fanout --subscribers 100",
+            "bench rebalance --members 100 --partitions 1000 --rounds 5",
             "bench scale --tasks 256 --connections 4 --topic NAME",
             "demo --keep",
             "config --check --config falcon.toml",

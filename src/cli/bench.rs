@@ -10,6 +10,7 @@ mod fanout;
 mod latency;
 mod open_loop;
 mod publish;
+mod rebalance;
 mod replay;
 mod report;
 mod scale;
@@ -36,6 +37,8 @@ pub(crate) enum BenchCommand {
     Latency(latency::LatencyArgs),
     /// One publisher, many subscribers that all read everything.
     Fanout(fanout::FanoutArgs),
+    /// One member of a consumer group joins and leaves: time until every partition has its owner again.
+    Rebalance(rebalance::RebalanceArgs),
     /// Many tasks on few connections, each waiting for the ack of its record before the next.
     Scale(scale::ScaleArgs),
 }
@@ -73,6 +76,7 @@ pub(crate) async fn run(command: BenchCommand, global: Global) -> Result<(), Cli
         BenchCommand::Replay(args) => replay::run(args, &global).await,
         BenchCommand::Latency(args) => latency::run(args, &global).await,
         BenchCommand::Fanout(args) => fanout::run(args, &global).await,
+        BenchCommand::Rebalance(args) => rebalance::run(args, &global).await,
         BenchCommand::Scale(args) => scale::run(args, &global).await,
     }
 }

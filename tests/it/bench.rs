@@ -4,9 +4,13 @@ use serde_json::Value;
 
 use crate::broker::Broker;
 
-fn measure(broker: &Broker, args: &[&str]) -> Value {
+fn report(broker: &Broker, args: &[&str]) -> Value {
     let ran = broker.run(&[&["bench"], args, &["--json"]].concat());
-    let report: Value = serde_json::from_slice(&ran.stdout).expect("one JSON object");
+    serde_json::from_slice(&ran.stdout).expect("one JSON object")
+}
+
+fn measure(broker: &Broker, args: &[&str]) -> Value {
+    let report = report(broker, args);
     assert!(report["records"].as_u64() > Some(0), "{args:?}: {report}");
     report
 }
@@ -33,6 +37,10 @@ fn every_kind_of_load_is_measured_and_its_topic_goes() {
     let report = measure(&broker, &replay);
     assert_eq!(report["records"], 10_000);
     assert_eq!(report["value_bytes"], 1_000_000);
+
+    let few = ["--members", "4", "--partitions", "10", "--rounds", "2"];
+    let rebalanced = self::report(&broker, &[&["rebalance"][..], &few].concat());
+    assert_eq!(rebalanced["rebalance"]["count"], 4, "{rebalanced}");
 
     let topics = broker.run(&["topic", "list", "--json"]);
     assert!(!String::from_utf8_lossy(&topics.stdout).contains("bench-"));

@@ -97,6 +97,7 @@ pub(super) async fn run(args: FanoutArgs, global: &Global) -> Result<(), CliErro
         seconds: args.phases.duration.as_secs_f64(),
         ack: None,
         delivery: None,
+        rebalance: None,
     };
     drop(publisher);
     stage.close().await?;

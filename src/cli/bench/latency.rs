@@ -87,6 +87,7 @@ pub(super) async fn run(args: LatencyArgs, global: &Global) -> Result<(), CliErr
         seconds: args.phases.duration.as_secs_f64(),
         ack: Some(ack),
         delivery,
+        rebalance: None,
     };
     drop(publisher);
     stage.close().await?;

@@ -76,6 +76,7 @@ pub(super) async fn run(args: PublishArgs, global: &Global) -> Result<(), CliErr
         seconds,
         ack: Some(done.times.summary()),
         delivery: None,
+        rebalance: None,
     };
     drop(done.lines);
     stage.close().await?;

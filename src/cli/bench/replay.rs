@@ -60,6 +60,7 @@ pub(super) async fn run(args: ReplayArgs, global: &Global) -> Result<(), CliErro
         seconds,
         ack: None,
         delivery: None,
+        rebalance: None,
     };
     stage.close().await?;
     report.print(global.json)

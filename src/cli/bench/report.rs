@@ -80,6 +80,8 @@ pub(super) struct Report {
     pub(super) ack: Option<Latency>,
     /// Until a subscriber has it.
     pub(super) delivery: Option<Latency>,
+    /// From a join or a leave until every partition is held.
+    pub(super) rebalance: Option<Latency>,
 }
 
 fn as_object<S: Serializer>(load: &[(&str, u64)], to: S) -> Result<S::Ok, S::Error> {
@@ -119,8 +121,15 @@ impl Report {
             "  {rate:.0} records/s  {megabytes:.1} MB/s  ({} records in {:.2} s)",
             self.records, self.seconds
         );
-        output.line(line.as_bytes())?;
-        for (name, latency) in [("ack", self.ack), ("delivery", self.delivery)] {
+        if self.records > 0 {
+            output.line(line.as_bytes())?;
+        }
+        let all = [
+            ("ack", self.ack),
+            ("delivery", self.delivery),
+            ("rebalance", self.rebalance),
+        ];
+        for (name, latency) in all {
             if let Some(latency) = latency {
                 let line = format!(
                     "  {name}: p50 {} us  p90 {}  p99 {}  p99.9 {}  max {}  ({} measured)",

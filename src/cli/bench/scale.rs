@@ -62,6 +62,7 @@ pub(super) async fn run(args: ScaleArgs, global: &Global) -> Result<(), CliError
         seconds: args.phases.duration.as_secs_f64(),
         ack: Some(ack),
         delivery: None,
+        rebalance: None,
     };
     drop(publishers);
     stage.close().await?;

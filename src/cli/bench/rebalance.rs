@@ -1,0 +1,109 @@
+//! `falcon bench rebalance`.
+
+use std::time::Duration;
+
+use clap::Args;
+use falcon::clock::Instant;
+use falcon_client::{Client, Consumer};
+
+use super::Load;
+use super::report::{Report, Times};
+use super::stage::Stage;
+use crate::cli::Global;
+use crate::cli::failure::{CliError, Exit};
+
+/// Longest a rebalance may take.
+const DEADLINE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Arguments of `falcon bench rebalance`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A rebalance is over when every partition is held, and members hold equally many."
+)]
+pub(crate) struct RebalanceArgs {
+    #[command(flatten)]
+    load: Load,
+    /// Members of the group, each on a connection of its own; one of them leaves and joins again.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    members: u32,
+    /// How often it leaves and joins.
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    rounds: u32,
+}
+
+/// Lets a member leave and join.
+pub(super) async fn run(args: RebalanceArgs, global: &Global) -> Result<(), CliError> {
+    let stage = Stage::open(&args.load, global).await?;
+    let group = format!("bench-{:08x}", fastrand::u32(..));
+    let mut members = Vec::new();
+    for _ in 1..args.members {
+        members.push(join(&stage, &group).await?);
+    }
+    let partitions = stage.partitions as usize;
+    settled(&members, partitions).await?;
+    let mut times = Times::new();
+    let begun = Instant::now();
+    for _ in 0..args.rounds {
+        let at = Instant::now();
+        members.push(join(&stage, &group).await?);
+        settled(&members, partitions).await?;
+        times.note(at.elapsed());
+        let at = Instant::now();
+        if let Some((_, mut leaver)) = members.pop() {
+            leaver.close().await.map_err(|error| failure(&error))?;
+        }
+        settled(&members, partitions).await?;
+        times.note(at.elapsed());
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    for (_, mut member) in members {
+        member.close().await.map_err(|error| failure(&error))?;
+    }
+    let rebalance = times.summary();
+    let report = Report {
+        bench: "rebalance",
+        load: vec![
+            ("members", u64::from(args.members)),
+            ("partitions", u64::from(stage.partitions)),
+        ],
+        records: 0,
+        value_bytes: 0,
+        seconds,
+        ack: None,
+        delivery: None,
+        rebalance: Some(rebalance),
+    };
+    stage.close().await?;
+    report.print(global.json)
+}
+
+async fn join(stage: &Stage, group: &str) -> Result<(Client, Consumer), CliError> {
+    let client = stage.connect().await?;
+    let joined = client.consumer(group).topics([&stage.topic]).join().await;
+    Ok((client, joined.map_err(|error| failure(&error))?))
+}
+
+/// Waits until all partitions are held, in equal shares.
+async fn settled(members: &[(Client, Consumer)], partitions: usize) -> Result<(), CliError> {
+    let begun = Instant::now();
+    loop {
+        let held = members.iter().map(|(_, member)| member.assignment().len());
+        let held: Vec<usize> = held.collect();
+        let least = held.iter().min().copied().unwrap_or_default();
+        let most = held.iter().max().copied().unwrap_or_default();
+        if held.iter().sum::<usize>() == partitions && most <= least + 1 {
+            return Ok(());
+        }
+        if begun.elapsed() > DEADLINE {
+            let why = format!("the members hold {least} to {most} of {partitions} partitions each");
+            let remedy = "look at the broker's log";
+            return Err(CliError::new(Exit::TimedOut, "bench", why, remedy));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn failure(error: &dyn std::error::Error) -> CliError {
+    CliError::failed("bench", error, "look at the broker's log")
+}
