@@ -307,30 +307,33 @@ impl Common {
     fn repeat(&self, commit: &str, names: &[String]) -> Result<bool, CrashError> {
         let path = self.json.as_deref();
         let path = path.ok_or_else(|| CrashError::Results("--json names no results".into()))?;
-        let mut results = Results::read(path)?;
         let (kills, cuts, _) = LONG;
         for name in names {
             let section = match name.as_str() {
                 "kill" => Some(self.kill(kills, false)?),
                 "power-ext4" => Some(self.power(cuts, FileSystem::Ext4, false)?),
                 "power-xfs" => Some(self.power(cuts, FileSystem::Xfs, false)?),
-                _ => None,
+                name if KINDS.iter().any(|kind| kind.name == name) => None,
+                name => return Err(CrashError::Results(format!("nothing is called {name}"))),
             };
+            let trials = match section {
+                Some(_) => Vec::new(),
+                None => self.trials(true, std::slice::from_ref(name))?,
+            };
+            // Another may have been repeated meanwhile.
+            let mut results = Results::read(path)?;
+            let repeated = Repeated::now(commit.to_owned());
+            for trial in trials {
+                trial.said.iter().for_each(|said| println!("  {said}"));
+                results.replace_trial(trial, repeated.clone());
+            }
             if let Some(section) = section {
                 println!("{}", section.summary());
-                results.replace_section(section, Repeated::now(commit.to_owned()));
-                continue;
+                results.replace_section(section, repeated);
             }
-            if !KINDS.iter().any(|kind| kind.name == name) {
-                return Err(CrashError::Results(format!("nothing is called {name}")));
-            }
-            for trial in self.trials(true, std::slice::from_ref(name))? {
-                trial.said.iter().for_each(|said| println!("  {said}"));
-                results.replace_trial(trial, Repeated::now(commit.to_owned()));
-            }
+            write_json(path, &results)?;
         }
-        write_json(path, &results)?;
-        Ok(results.is_passed())
+        Ok(Results::read(path)?.is_passed())
     }
 
     /// The trials of these names, or all.
