@@ -175,6 +175,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Topic(command) => block_on(interruptible(topic::run(command, global))),
         Command::Publish(args) => block_on(interruptible(publish::run(args, global))),
+        // A member ends in order by itself.
+        Command::Subscribe(args) if args.is_member() => block_on(subscribe::run(args, global)),
         Command::Subscribe(args) => block_on(interruptible(subscribe::run(args, global))),
         Command::Offsets(command) => block_on(interruptible(offsets::run(command, global))),
         Command::Group(command) => block_on(interruptible(group::run(command, global))),
@@ -268,6 +270,7 @@ mod tests {
             "subscribe TOPIC --from offset:300000 --partition 1 --count 5 --json",
             "subscribe TOPIC --from time:2013-01-01T10:00:00Z",
             "subscribe TOPIC --from last:10 --server falcon://127.0.0.1:1",
+            "subscribe TOPIC --group GROUP --from latest --count 5",
             "offsets list",
             "offsets list GROUP",
             "offsets get GROUP TOPIC",

@@ -1,5 +1,7 @@
 //! `falcon subscribe`: records on standard output, one a line.
 
+mod group;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,8 +22,12 @@ use super::positions;
 /// Arguments of `falcon subscribe`.
 #[derive(Debug, Args)]
 pub(crate) struct SubscribeArgs {
-    /// The topic.
+    /// The topic; with --group also a pattern: '*' is one word between dots, '>' the rest.
     topic: String,
+    /// As a member of this consumer group: its members share the partitions, go on where the group has
+    /// committed, and commit what they printed. --from is for partitions without a commit (default: earliest).
+    #[arg(long, value_name = "GROUP", conflicts_with_all = ["partition", "until_end"])]
+    group: Option<String>,
     /// Where to start: earliest, latest, offset:N, last:N (of each partition), or
     /// time:2013-01-01T10:00:00Z. Default: latest, or earliest with --until-end.
     #[arg(long, value_name = "POSITION", value_parser = arguments::position)]
@@ -37,9 +43,28 @@ pub(crate) struct SubscribeArgs {
     until_end: bool,
 }
 
+impl SubscribeArgs {
+    /// Whether it subscribes as a member of a group.
+    pub(crate) const fn is_member(&self) -> bool {
+        self.group.is_some()
+    }
+}
+
 /// Prints records until told to stop.
 pub(crate) async fn run(args: SubscribeArgs, global: Global) -> Result<(), CliError> {
     let client = connect(&global).await?;
+    if let Some(group) = &args.group {
+        let printer = Printer {
+            output: Output::new(),
+            is_json: global.json,
+            timeout: global.timeout,
+            left: args.count,
+            plan: Plan { ranges: None },
+        };
+        group::run(&client, &args, group, printer).await?;
+        close(&client).await;
+        return Ok(());
+    }
     let default = if args.until_end {
         Start::Earliest
     } else {

@@ -163,3 +163,19 @@ fn a_silent_member_is_named() {
         ran.text().contains("member till-1 is silent for")
     });
 }
+
+#[test]
+fn subscribing_as_a_member_goes_on_where_the_group_has_committed() {
+    let broker = Broker::start();
+    broker.run(&["topic", "create", "lines.a", "--partitions", "1"]);
+    let lines = b"1\n2\n3\n4\n5\n";
+    broker.run_with(&["publish", "lines.a", "--file", "-"], lines);
+    let take = |count: &str| {
+        let args = ["subscribe", "lines.*", "--group", "g", "--count", count];
+        broker.run(&args).stdout
+    };
+    assert_eq!(take("3"), b"1\n2\n3\n");
+    assert_eq!(take("2"), b"4\n5\n");
+    let offsets = broker.run(&["offsets", "get", "g", "lines.a"]);
+    assert_eq!(offsets.stdout, b"0 5\n");
+}
