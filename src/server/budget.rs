@@ -1,7 +1,11 @@
 //! Reading within a connection's delivery budget.
 //!
 //! Promises: bytes read for a connection and not yet written are paid for by permits of the budget, up
-//! to all of it for a batch that is larger. Memory is paid for in full before it is kept.
+//! to all of it for a batch that is larger. Memory is paid for in full before it is kept. Nobody waits
+//! for ever:
+//!
+//! ORDER: a place in the queue of reads, then permits, then a turn. Who has a turn waits for no permits,
+//! for those may be held by somebody who waits for a turn.
 
 use std::sync::Arc;
 
@@ -18,9 +22,14 @@ const COPY_BYTES_MAX: usize = 16 * 1024;
 /// LIMIT: reads and lookups of one connection at a time, so that others get their turn at the device.
 const TURNS_MAX: usize = 2;
 
+/// LIMIT: reads of one connection that wait for permits at a time, so that no other request waits behind
+/// all of them.
+const READS_MAX: usize = 2;
+
 /// A connection's delivery budget.
 #[derive(Debug, Clone)]
 pub(super) struct Budget {
+    reads: Arc<Semaphore>,
     permits: Arc<Semaphore>,
     turns: Arc<Semaphore>,
     bytes: usize,
@@ -32,6 +41,7 @@ impl Budget {
             .unwrap_or(usize::MAX)
             .min(u32::MAX as usize);
         Self {
+            reads: Arc::new(Semaphore::new(READS_MAX)),
             permits: Arc::new(Semaphore::new(bytes)),
             turns: Arc::new(Semaphore::new(TURNS_MAX)),
             bytes,
@@ -52,7 +62,8 @@ impl Budget {
             .ok()
     }
 
-    /// A turn at looking something up; hold it until then. `None`: the connection has ended.
+    /// A turn at looking something up; hold it until then, and wait for no permits with it. `None`: the
+    /// connection has ended.
     pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         self.turns.acquire().await.ok()
     }
@@ -68,11 +79,18 @@ impl Budget {
         offset: Offset,
         bytes_max: usize,
     ) -> Result<Option<(Chunk, OwnedSemaphorePermit)>, ReadFailure> {
-        let _turn = self.turn().await.ok_or(ReadFailure::Closed)?;
+        let _place = self
+            .reads
+            .acquire()
+            .await
+            .map_err(|_| ReadFailure::Closed)?;
         let mut wanted = bytes_max;
         loop {
             let permit = self.pay(wanted).await.ok_or(ReadFailure::Closed)?;
-            let Some(mut chunk) = reader.read(view, offset, bytes_max).await? else {
+            let turn = self.turn().await.ok_or(ReadFailure::Closed)?;
+            let read = reader.read(view, offset, bytes_max).await?;
+            drop(turn);
+            let Some(mut chunk) = read else {
                 return Ok(None);
             };
             // A batch may be larger than what was asked for: then pay for it and read it again.

@@ -182,3 +182,60 @@ fn a_group_whose_offsets_fit_no_answer_is_read_topic_by_topic() {
     assert_eq!(offsets.len(), 4096);
     assert_eq!(fetch(None).0, Some(ErrorCode::FrameTooLarge));
 }
+
+fn fetch(correlation: u32, topic: TopicId, bytes_max: u32) -> Frame {
+    let fetch = Fetch {
+        partition: PartitionId {
+            topic,
+            partition: Partition(0),
+        },
+        offset: Offset(0),
+        bytes_max,
+        wait_ms: 0,
+    };
+    Frame::request(Kind::Fetch, correlation, fetch.encode())
+}
+
+fn lookup(correlation: u32, topic_id: TopicId) -> Frame {
+    let query = OffsetQuery {
+        partition: Partition(0),
+        at: StartPosition::Earliest,
+    };
+    let request = ListOffsets {
+        topic_id,
+        queries: vec![query],
+    };
+    let body = encode(&request).expect("encodes");
+    Frame::request(Kind::ListOffsets, correlation, body)
+}
+
+/// A consumer with many partitions does this: fetches that want all of the delivery budget wait for each
+/// other, and a lookup of a new partition's start comes between them.
+#[test]
+fn lookups_between_fetches_of_the_whole_budget_hold_nothing_up() {
+    let broker = start("30s");
+    let mut peer = Peer::connect(broker.socket_address());
+    let topic = peer.create_topic("t", 1, Vec::new());
+    peer.publish(1, topic, &batch(3, 1_000));
+    assert_eq!(peer.receive().expect("an ack").error(), None);
+    let mut open = std::collections::BTreeSet::new();
+    let mut frames = Vec::new();
+    for correlation in 1..=2_000 {
+        let frame = match correlation % 10 {
+            0 => lookup(correlation, topic),
+            _ => fetch(correlation, topic, u32::MAX),
+        };
+        frames.extend_from_slice(&frame.to_bytes());
+        open.insert(correlation);
+    }
+    let mut socket = peer.socket.try_clone().expect("another handle");
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(move || socket.write_all(&frames));
+        while !open.is_empty() {
+            let answer = peer.receive().expect("an answer");
+            assert_eq!(answer.error(), None);
+            assert!(open.remove(&answer.header.correlation), "answered twice");
+        }
+        sender.join().expect("it ends").expect("all is read");
+    });
+}
