@@ -159,6 +159,11 @@ impl Broker {
         self.memory_bytes("VmRSS:")
     }
 
+    /// Memory it holds that is no page of a file.
+    pub(crate) fn anonymous_bytes(&self) -> u64 {
+        self.memory_bytes("RssAnon:")
+    }
+
     /// The most memory it has held so far.
     pub(crate) fn peak_rss_bytes(&self) -> u64 {
         self.memory_bytes("VmHWM:")
