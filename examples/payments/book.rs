@@ -61,10 +61,7 @@ pub(crate) async fn run(client: &Client, mut consumer: Consumer) -> Result<(), F
             }
         })
         .await?;
-    println!(
-        "booked {} charges, {} tried again",
-        report.handled, report.retried
-    );
+    println!("booking ended: {report}");
     consumer.close().await?;
     Ok(())
 }

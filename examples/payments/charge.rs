@@ -28,10 +28,7 @@ pub(crate) async fn run(mut consumer: Consumer) -> Result<(), Failure> {
             }
         })
         .await?;
-    println!(
-        "charged {} orders, {} tried again",
-        report.handled, report.retried
-    );
+    println!("charging ended: {report}");
     consumer.close().await?;
     Ok(())
 }

@@ -210,6 +210,13 @@ impl Run<'_> {
             self.report.handled += 1;
             return self.finish(&job);
         };
+        if self.is_over(&job) {
+            // A step or commit of it cannot succeed any more. Whoever has the partition now handles the record.
+            tracing::info!(partition = %place, %offset, error, "handler failed on a record of a partition taken away");
+            self.schedule.done(&job);
+            self.report.stale += 1;
+            return;
+        }
         tracing::warn!(partition = %place, %offset, error, attempt = job.attempts + 1, "handler failed");
         match self.options.on_error.verdict(job.attempts) {
             Verdict::Again(wait) => {
@@ -235,6 +242,12 @@ impl Run<'_> {
                 });
             }
         }
+    }
+
+    fn is_over(&self, job: &Job) -> bool {
+        let desk = lock(&self.consumer.shared.desk);
+        let grant = job.record.grant.as_ref();
+        grant.is_some_and(|grant| desk.is_over(&grant.hold))
     }
 
     fn finish(&mut self, job: &Job) {

@@ -199,6 +199,7 @@ impl Shared {
     /// A commit showed that a grant is over: the membership is to ask at once.
     pub(super) fn grant_is_over(&self, hold: Hold, partition: TopicPartition, offset: Offset) {
         tracing::warn!(group = self.group, %partition, %offset, "commit refused: the partition has another owner");
+        lock(&self.desk).note_over(&hold);
         lock(&self.stale).push(hold);
         self.membership.notify_one();
         self.tell(ConsumerEvent::StaleCommit { partition, offset });

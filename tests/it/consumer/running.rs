@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use falcon_client::{AutoCommit, ConsumerEvent, OnError, Order, RetryPolicy, RunEnd, RunOptions};
+use falcon_client::{
+    AutoCommit, ConsumerEvent, Offset, OnError, Order, Partition, RetryPolicy, RunEnd, RunOptions,
+};
 use tokio::sync::Notify;
 
 use super::{billing, next, number, with_orders, within};
@@ -123,7 +125,9 @@ async fn a_failure_stops_the_run_and_its_record_comes_again() {
     let client = with_orders(&broker, 1, 10).await;
     let consumer = billing(&client).auto_commit(handled());
     let mut consumer = consumer.join().await.expect("it joins");
-    let options = RunOptions::new().order(Order::Partition);
+    let options = RunOptions::new()
+        .order(Order::Partition)
+        .on_error(OnError::Stop);
     let run = consumer.run(options, |record| async move {
         match number(&record) {
             4 => Err("it cannot be"),
@@ -160,5 +164,45 @@ async fn who_takes_nothing_for_too_long_gives_up_and_is_told_why() {
     );
     let again = next(&mut consumer).await;
     assert_eq!(again.offset, record.offset, "it was not committed");
+    within(consumer.close()).await.expect("it was well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_comes_too_late_does_not_end_the_run() {
+    let broker = Broker::start();
+    let client = with_orders(&broker, 1, 10).await;
+    let mut consumer = billing(&client).join().await.expect("it joins");
+    let (handle, seen) = (consumer.handle(), Seen::default());
+    // A failure would end it; a partition that was taken away is none.
+    let options = RunOptions::new()
+        .order(Order::Partition)
+        .on_error(OnError::Stop);
+    let run = consumer.run(options, |record| {
+        let (client, handle, seen) = (client.clone(), handle.clone(), seen.clone());
+        async move {
+            let number = number(&record);
+            if seen.add(number) == 5 {
+                let start = [("orders", Partition(0), Offset(2))];
+                let reset = client.reset_offsets("billing", &start, true).await;
+                reset.map_err(|error| error.to_string())?;
+            }
+            let step = handle.step().commit(&record).send().await;
+            step.map_err(|error| error.to_string())?;
+            if number == 9 {
+                handle.stop();
+            }
+            Ok::<(), String>(())
+        }
+    });
+    let report = within(run).await.expect("it ends in order");
+    assert_eq!(report.end, RunEnd::Stopped, "{report}");
+    assert_eq!((report.failed, report.retried), (0, 0), "{report}");
+    assert!(report.stale > 0, "{report}");
+    assert_eq!(seen.all()[..5], [0, 1, 2, 3, 4]);
+    assert!(
+        seen.all().ends_with(&[2, 3, 4, 5, 6, 7, 8, 9]),
+        "{:?}",
+        seen.all()
+    );
     within(consumer.close()).await.expect("it was well");
 }

@@ -269,6 +269,18 @@ impl Desk {
         is_same_reading && held.is_live()
     }
 
+    /// A commit under a grant was refused.
+    pub(in crate::consumer) fn note_over(&mut self, hold: &Hold) {
+        if let Some(held) = self.held_mut(hold) {
+            held.is_over = true;
+        }
+    }
+
+    /// Whether the partition of a grant was taken away, as far as is known.
+    pub(in crate::consumer) fn is_over(&self, hold: &Hold) -> bool {
+        self.held(hold).is_none_or(|held| held.is_over)
+    }
+
     /// A handler is done with a record.
     pub(in crate::consumer) fn finish(&mut self, grant: &Grant, offset: Offset) -> Finished {
         let Some(held) = self.held_mut(&grant.hold) else {

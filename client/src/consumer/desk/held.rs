@@ -49,6 +49,8 @@ pub(in crate::consumer) struct Held {
     /// Since a seek, until an offset was stored.
     pub(super) may_rewind: bool,
     pub(super) revoked_at: Option<Instant>,
+    /// A commit under this grant was refused: somebody else has the partition.
+    pub(super) is_over: bool,
     pub(super) is_paused: bool,
     pub(super) is_ready: bool,
     pub(super) is_hungry: bool,
@@ -74,6 +76,7 @@ impl Held {
             is_committing: false,
             may_rewind: false,
             revoked_at: None,
+            is_over: false,
             is_paused: false,
             is_ready: false,
             is_hungry: false,

@@ -109,18 +109,22 @@ pub struct RunOptions {
     pub(super) on_error: OnError,
 }
 
+/// Wait before the second attempt, unless told otherwise.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+
 impl Default for RunOptions {
     fn default() -> Self {
         Self {
             concurrency: CONCURRENCY,
             order: Order::default(),
-            on_error: OnError::Stop,
+            on_error: OnError::Retry(RetryPolicy::new(FIRST_WAIT)),
         }
     }
 }
 
 impl RunOptions {
-    /// 16 handlers at a time, in order per key, and the first failure ends the run.
+    /// 16 handlers at a time, in order per key. A handler that fails is called again after 100 ms, then after
+    /// twice as long each time up to a minute, without end: nothing stops because of one record.
     pub fn new() -> Self {
         Self::default()
     }
