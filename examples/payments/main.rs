@@ -64,7 +64,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Part {
-    /// Publishes the flights of a file as orders, from where it was left.
+    /// Publishes the flights of a file as orders, from where it was left; the file must be the same.
     Intake {
         /// One flight a line, JSON.
         file: PathBuf,
