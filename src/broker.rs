@@ -290,6 +290,7 @@ async fn open(
         segment_bytes: config.storage.segment_bytes,
         cache_bytes: usize::try_from(config.storage.cache_bytes).unwrap_or(usize::MAX),
         free_floor_bytes: config.storage.free_floor_bytes,
+        direct_io: config.storage.direct_io,
         spare_segments: config.storage.spare_segments as usize,
         index_open_timeout: Duration::from_millis(config.storage.index_open_timeout_ms),
         metrics: Arc::clone(metrics),

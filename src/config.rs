@@ -117,6 +117,8 @@ pub struct Storage {
     pub cache_bytes: u64,
     /// Publishes are refused when less is free on the device.
     pub free_floor_bytes: u64,
+    /// Whether the active segment is written past the page cache, where the file system can do that.
+    pub direct_io: bool,
     /// Segments prepared ahead.
     pub spare_segments: u32,
     /// How often retention looks for records to trim.
@@ -260,6 +262,7 @@ impl Default for Config {
                 segment_bytes: 128 * MIB,
                 cache_bytes: 32 * MIB,
                 free_floor_bytes: 64 * MIB,
+                direct_io: true,
                 spare_segments: 1,
                 retention_check_ms: 5_000,
                 index_open_timeout_ms: 30_000,

@@ -8,6 +8,7 @@
 //!
 //! Must not know: what the bytes mean, tokio, sockets.
 
+mod block;
 pub mod environment;
 mod read_only;
 mod real;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+pub use block::{BLOCK_BYTES, BlockBuffer, skip_to_phase};
 pub use read_only::ReadOnlyDisk;
 pub use real::RealDisk;
 pub use sim::{
@@ -72,6 +74,12 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Writes all of `bytes` at `position`; the file grows where needed.
     fn write_at(&self, position: u64, bytes: &[u8]) -> Result<(), IoError>;
 
+    /// Writes all of `bytes` at `position`, behind which nothing is of value: up to the end of its last
+    /// block ([`BLOCK_BYTES`]) the file may read as zeros afterwards. Bytes before `position` stay.
+    fn append_at(&self, position: u64, bytes: &[u8]) -> Result<(), IoError> {
+        self.write_at(position, bytes)
+    }
+
     /// Sets space aside up to `end`, so that no write below meets a full device any more; what is new in
     /// the file is zero. Bytes that are there stay. After an error the file may be longer.
     fn reserve(&self, from: u64, end: u64) -> Result<(), IoError>;
@@ -100,6 +108,12 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
     /// Opens an existing file for reading and writing.
     fn open(&self, path: &Path) -> Result<Arc<dyn DiskFile>, IoError>;
+
+    /// The same past the page cache where the file system can do that: for a file that is appended to
+    /// by [`DiskFile::append_at`] through this handle alone.
+    fn open_direct(&self, path: &Path) -> Result<Arc<dyn DiskFile>, IoError> {
+        self.open(path)
+    }
 
     /// Creates a file, or empties an existing one.
     fn create(&self, path: &Path) -> Result<Arc<dyn DiskFile>, IoError>;

@@ -163,6 +163,8 @@ pub struct JournalMetrics {
     pub rolls: Counter,
     /// Bytes of batches copied forward.
     pub bytes_copied: Counter,
+    /// Zeros written into segments that are prepared.
+    pub bytes_prepared: Counter,
 }
 
 /// The read side, and background work.

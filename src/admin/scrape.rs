@@ -127,6 +127,7 @@ fn journal(page: &mut Page, metrics: &Metrics, served: Option<&Served>) {
     page.counter(&table::ROLLS, &journal.rolls);
     page.counter(&table::RECLAIMED, &metrics.reads.segments_reclaimed);
     page.counter(&table::BYTES_COPIED, &journal.bytes_copied);
+    page.counter(&table::BYTES_PREPARED, &journal.bytes_prepared);
     let store = served.and_then(|served| served.store.upgrade());
     let usage = store.map_or_else(Usage::default, |store| store.usage());
     page.value(&table::JOURNAL_BYTES, usage.segment_bytes);

@@ -128,6 +128,8 @@ keys! {
         "Newest batches kept in memory for subscribers that keep up.";
     (storage) free_floor_bytes, bytes(0, 1024 * GIB),
         "Publishes are refused with storage_full when less than this is free on the device.";
+    (storage) direct_io, Kind::Bool,
+        "Write the active segment past the page cache, where the file system can do that.";
     (storage) spare_segments, count(0, 16),
         "Segments prepared ahead, so that rolling to the next does not wait.";
     (storage) retention_check_ms, millis(10, DAY),

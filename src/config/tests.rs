@@ -100,6 +100,7 @@ fn every_key_sets_only_its_own_field() {
             Kind::Path => "/elsewhere",
             Kind::SocketAddress | Kind::AdminAddress => "127.0.0.1:1",
             Kind::Endpoint => "falcon.example:7420",
+            Kind::Bool if (key.get)(&Config::default()) == Value::Bool(true) => "false",
             Kind::Bool => "true",
             Kind::Count { max, .. } | Kind::Bytes { max, .. } | Kind::Millis { max, .. } => {
                 &max.to_string()

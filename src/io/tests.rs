@@ -197,3 +197,64 @@ fn the_file_system_is_that_of_the_innermost_mount() {
     assert_eq!(of("/tmpfile"), Some("ext4".to_owned()));
     assert_eq!(of("/mnt/a b/data"), Some("nfs4".to_owned()));
 }
+
+/// Appends of all sizes and phases, on one disk; what was before stays, what is behind may be zeros.
+fn append_like_a_journal(disk: &dyn Disk, dir: &Path, seed: u64) {
+    let path = dir.join("appended");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let file = disk.create(&path).unwrap();
+    // A file that had a life before.
+    file.write_at(0, &vec![0xee; 2 << 20]).unwrap();
+    let mut file = disk.open_direct(&path).unwrap();
+    let mut model = Vec::new();
+    while model.len() < 1 << 20 {
+        let bytes = match random.u8(0..4) {
+            0 => random.usize(1..200),
+            1 => random.usize(1..3) * BLOCK_BYTES,
+            2 => random.usize(1..20_000),
+            _ => random.usize(60_000..300_000),
+        };
+        let position = model.len() as u64;
+        let mut memory = vec![random.u8(1..); bytes + BLOCK_BYTES];
+        let skip = match random.bool() {
+            true => skip_to_phase(memory.as_ptr(), position),
+            false => random.usize(0..BLOCK_BYTES),
+        };
+        memory[skip] = 0xab;
+        let group = &memory[skip..skip + bytes];
+        file.append_at(position, group).unwrap();
+        model.extend_from_slice(group);
+        if random.u8(0..8) == 0 {
+            file.sync_data().unwrap();
+            file = disk.open_direct(&path).unwrap();
+        }
+        let from = random.usize(0..model.len());
+        let mut read = vec![0; random.usize(1..400_000)];
+        let got = file.read_at(from as u64, &mut read).unwrap();
+        let known = got.min(model.len() - from);
+        assert!(read[..known] == model[from..from + known], "seed {seed}");
+    }
+    let plain = disk.open(&path).unwrap();
+    let mut all = vec![0; model.len()];
+    assert_eq!(plain.read_at(0, &mut all).unwrap(), model.len());
+    assert!(all == model, "seed {seed}: the page cache says otherwise");
+    let mut behind = vec![0; 3 * BLOCK_BYTES];
+    let got = plain.read_at(model.len() as u64, &mut behind).unwrap();
+    let block = model.len().next_multiple_of(BLOCK_BYTES) - model.len();
+    let later = &behind[..got][block.min(got)..];
+    assert!(
+        later.iter().all(|byte| *byte == 0xee),
+        "seed {seed}: more than a block was touched"
+    );
+}
+
+#[test]
+fn appends_past_the_page_cache_are_what_was_appended() {
+    let dir = tempfile::tempdir().unwrap();
+    for seed in 0..8 {
+        append_like_a_journal(&RealDisk, dir.path(), seed);
+        let sim = SimDisk::new();
+        sim.create_dir_all(Path::new("/d")).unwrap();
+        append_like_a_journal(&sim, Path::new("/d"), seed);
+    }
+}

@@ -136,6 +136,8 @@ metrics! {
         "Segments whose records were all dead, given back.";
     BYTES_COPIED "falcon_copied_forward_bytes_total" Counter []
         "Bytes of batches copied forward.";
+    BYTES_PREPARED "falcon_prepared_bytes_total" Counter []
+        "Zeros written into segments that are prepared, so that commit groups overwrite.";
     JOURNAL_BYTES "falcon_journal_bytes" Gauge []
         "Bytes of the segments on disk, prepared ones left out.";
     LIVE_BYTES "falcon_live_bytes" Gauge []

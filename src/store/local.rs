@@ -26,6 +26,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -47,7 +48,7 @@ use super::{
     CommitError, CommitGroup, CommitSeq, Damage, Extent, Lookup, Purpose, ReadError, Row, Store,
     Usage,
 };
-use crate::io::{Disk, DiskLock};
+use crate::io::{Disk, DiskFile, DiskLock, IoError};
 pub use config::{IndexReport, LocalConfig, OpenError, RecoveryReport, TornTail};
 
 /// A [`Store`] in a folder. The folder's lock is released when the last reference is dropped.
@@ -88,6 +89,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     fn bounds_of(&self, partition: PartitionId) -> Option<Bounds> {
         locked(&self.bounds).get(&partition).copied()
+    }
+
+    /// The file of a segment that is appended to.
+    fn open_for_appends(&self, path: &Path) -> Result<Arc<dyn DiskFile>, IoError> {
+        if self.config.direct_io {
+            self.disk.open_direct(path)
+        } else {
+            self.disk.open(path)
+        }
     }
 
     /// What a snapshot taken now has to say.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::faults::{Astray, SimAstray, SimFault, SimOperation};
 use super::record::Step;
 use super::{SimDisk, State};
-use crate::io::{DiskFile, IoError};
+use crate::io::{BLOCK_BYTES, DiskFile, IoError};
 
 #[derive(Debug)]
 pub(super) struct SimFile {
@@ -65,12 +65,19 @@ impl State {
     }
 
     /// Where a write goes, and how many of its bytes: one that went astray makes no file longer.
-    fn destination(&mut self, file: &SimFile, position: u64, bytes: usize) -> (u64, u64, usize) {
+    /// The first `head` of them are there already.
+    fn destination(
+        &mut self,
+        file: &SimFile,
+        position: u64,
+        (head, bytes): (usize, usize),
+    ) -> (u64, u64, usize) {
+        let new = position.saturating_add(head as u64);
         let Some(random) = self.faults.detour_of_write() else {
-            self.faults.note_written(file.id, position);
+            self.faults.note_written(file.id, new);
             return (file.id, position, bytes);
         };
-        let meant = (file.id, position);
+        let meant = (file.id, new);
         let astray = self.astray(&file.path, meant, (bytes as u64, false, random));
         // What was meant to become longer does so all the same.
         let end = index(position).saturating_add(bytes);
@@ -78,6 +85,33 @@ impl State {
             self.take(Step::Resize(file.id, end));
         }
         (astray.hit.0, astray.hit.1, index(astray.bytes))
+    }
+}
+
+impl SimFile {
+    /// Writes what is new in `bytes` at those places, and what lies around it again.
+    fn write(&self, position: u64, bytes: &[u8], new: &Range<usize>) -> Result<(), IoError> {
+        let mut state = self.disk.state();
+        let mut fault = state.faults.strike(SimOperation::Write, &self.path);
+        state.faults.note_use(self.id);
+        let mut taken = match fault {
+            Some(_) => bytes.get(..new.start + new.len() / 2).unwrap_or_default(),
+            None => bytes,
+        };
+        let end = position.saturating_add(taken.len() as u64);
+        let fits = state.reachable(self.id, end).saturating_sub(position);
+        if position.saturating_add(fits) < end {
+            taken = taken.get(..index(fits)).unwrap_or_default();
+            fault = Some(SimFault::Full);
+        }
+        let whole = (new.start, taken.len());
+        let (id, at, taken_bytes) = state.destination(self, position, whole);
+        let taken = taken.get(..taken_bytes).unwrap_or_default();
+        state.take(Step::Write(id, index(at), taken.to_vec()));
+        match fault {
+            Some(fault) => Err(IoError::new("write", &self.path, fault.error())),
+            None => Ok(()),
+        }
     }
 }
 
@@ -118,26 +152,28 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, position: u64, bytes: &[u8]) -> Result<(), IoError> {
-        let mut state = self.disk.state();
-        let mut fault = state.faults.strike(SimOperation::Write, &self.path);
-        state.faults.note_use(self.id);
-        let mut taken = match fault {
-            Some(_) => bytes.get(..bytes.len() / 2).unwrap_or_default(),
-            None => bytes,
+        self.write(position, bytes, &(0..bytes.len()))
+    }
+
+    /// As a device does that takes whole blocks: what shares a block with `bytes` is written again, and zeros
+    /// behind them, as far as the file reaches.
+    fn append_at(&self, position: u64, bytes: &[u8]) -> Result<(), IoError> {
+        let start = position - position % BLOCK_BYTES as u64;
+        let end = position.saturating_add(bytes.len() as u64);
+        let block_end = end.next_multiple_of(BLOCK_BYTES as u64);
+        let (mut blocks, until) = {
+            let state = self.disk.state();
+            let content = state.contents.get(&self.id);
+            let head = content.and_then(|content| content.now.get(index(start)..));
+            let head = head.unwrap_or_default();
+            let head = head.get(..index(position - start)).unwrap_or(head).to_vec();
+            (head, block_end.min(state.len_of(self.id).max(end)))
         };
-        let end = position.saturating_add(taken.len() as u64);
-        let fits = state.reachable(self.id, end).saturating_sub(position);
-        if position.saturating_add(fits) < end {
-            taken = taken.get(..index(fits)).unwrap_or_default();
-            fault = Some(SimFault::Full);
-        }
-        let (id, at, taken_bytes) = state.destination(self, position, taken.len());
-        let taken = taken.get(..taken_bytes).unwrap_or_default();
-        state.take(Step::Write(id, index(at), taken.to_vec()));
-        match fault {
-            Some(fault) => Err(IoError::new("write", &self.path, fault.error())),
-            None => Ok(()),
-        }
+        blocks.resize(index(position - start), 0);
+        blocks.extend_from_slice(bytes);
+        blocks.resize(index(until - start), 0);
+        let head = index(position - start);
+        self.write(start, &blocks, &(head..head + bytes.len()))
     }
 
     fn reserve(&self, _from: u64, end: u64) -> Result<(), IoError> {

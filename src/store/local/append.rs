@@ -135,9 +135,10 @@ impl Appender {
             nonce: active.nonce,
             seq: self.next_seq,
             synced_seq: self.synced_seq,
+            position: active.end,
         })?;
         let metrics = &shared.config.metrics.journal;
-        if let Err(error) = active.file.write_at(active.end, &encoded.bytes) {
+        if let Err(error) = active.file.append_at(active.end, &encoded.bytes) {
             metrics.write_failures.add(1);
             return Err(self.poison(error));
         }

@@ -30,6 +30,8 @@ pub struct LocalConfig {
     pub cache_bytes: usize,
     /// Commits are refused while less is free; groups of rows alone below a quarter of it.
     pub free_floor_bytes: u64,
+    /// Whether the segment that is appended to is written past the page cache, where that is possible.
+    pub direct_io: bool,
     /// Prepared segments kept in store.
     pub spare_segments: usize,
     /// How long sled may take to open before the index stays in memory.
@@ -51,6 +53,7 @@ impl LocalConfig {
             extent_bytes: 256 << 10,
             cache_bytes: 32 << 20,
             free_floor_bytes: 64 << 20,
+            direct_io: true,
             spare_segments: 1,
             index_open_timeout: Duration::from_secs(30),
             metrics: Arc::default(),

@@ -13,11 +13,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use falcon_protocol::{Offset, PartitionId};
 
 use super::recovery::read_footer;
 use super::{Shared, locked};
+use spare::Filling;
 pub(super) use spare::zero_filled;
 
 #[derive(Debug, Default)]
@@ -25,6 +27,17 @@ struct Wanted {
     is_woken: bool,
     is_stopping: bool,
     spares: VecDeque<PathBuf>,
+}
+
+/// Why the keeper does not wait any longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    /// Something may have to be done.
+    Work,
+    /// Nothing happened for as long as it wanted to wait.
+    Pause,
+    /// Finish what is cheap and end.
+    Stop,
 }
 
 /// What the keeper is told, and what it has prepared.
@@ -73,17 +86,28 @@ impl Signal {
         locked(&self.wanted).is_stopping
     }
 
-    /// Blocks until there may be work; answers whether to go on afterwards.
-    fn wait(&self) -> bool {
+    /// Blocks until there may be work, but no longer than `pause`.
+    fn wait(&self, pause: Option<Duration>) -> Call {
         let mut wanted = locked(&self.wanted);
         while !wanted.is_woken && !wanted.is_stopping {
-            wanted = self
-                .changed
-                .wait(wanted)
-                .unwrap_or_else(PoisonError::into_inner);
+            let Some(pause) = pause else {
+                let waited = self.changed.wait(wanted);
+                wanted = waited.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let waited = self.changed.wait_timeout(wanted, pause);
+            let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            wanted = woken;
+            if timeout.timed_out() {
+                break;
+            }
         }
-        wanted.is_woken = false;
-        !wanted.is_stopping
+        let is_woken = std::mem::take(&mut wanted.is_woken);
+        match (wanted.is_stopping, is_woken) {
+            (true, _) => Call::Stop,
+            (false, true) => Call::Work,
+            (false, false) => Call::Pause,
+        }
     }
 }
 
@@ -102,9 +126,15 @@ fn run(shared: &Shared) {
         given_up: HashSet::new(),
         waiting: HashSet::new(),
         is_tree_broken: false,
+        filling: None,
     };
     loop {
-        let goes_on = shared.signal.wait();
+        let call = shared.signal.wait(keeper.pause());
+        if call == Call::Pause {
+            keeper.fill_on();
+            continue;
+        }
+        let goes_on = call == Call::Work;
         if goes_on {
             keeper.prepare_spares();
         }
@@ -128,6 +158,7 @@ struct Keeper<'a> {
     /// Segments whose footer waits for space.
     waiting: HashSet<u64>,
     is_tree_broken: bool,
+    filling: Option<Filling>,
 }
 
 impl Keeper<'_> {

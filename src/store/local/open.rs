@@ -80,7 +80,7 @@ impl LocalStore {
         };
         // ORDER: the epoch rises and the marker goes before anything can be appended.
         folder.take_over(disk.as_ref())?;
-        let active = resume(&segments, &mut survey, clean.is_some())?;
+        let resumed = resume(&mut survey, clean.is_some());
         let missing_segments = missing(last, &survey.infos);
         let index = Index::new(survey.memory, tree);
         let kept = gaps::Kept {
@@ -133,6 +133,10 @@ impl LocalStore {
             synced_path,
             shared.identity.journal_id,
         );
+        let active = match resumed {
+            Some((segment, info)) => Some(active(&shared, segment, &info)?),
+            None => None,
+        };
         let mut appender = Appender::new(active, survey.next_seq, marks);
         if is_empty && survey.next_seq == 0 {
             first_segment(&shared, &mut appender)?;
@@ -265,31 +269,27 @@ fn write_block(file: &dyn DiskFile, range: std::ops::Range<u64>) -> Result<(), I
     file.write_at(range.start, buffer.get(..read).unwrap_or_default())
 }
 
-/// Goes on in the last segment when it is fit for it.
-fn resume(
-    segments: &Segments,
-    survey: &mut Survey,
-    was_clean: bool,
-) -> Result<Option<Active>, IoError> {
-    let Some((segment, info)) = survey.infos.iter_mut().next_back() else {
-        return Ok(None);
-    };
+/// The last segment, when it is fit to go on in.
+fn resume(survey: &mut Survey, was_clean: bool) -> Option<(u64, SegmentInfo)> {
+    let (segment, info) = survey.infos.iter_mut().next_back()?;
     let is_short = info.file_bytes < info.groups_end;
     let is_whole = info.damage.is_empty() || !was_clean;
     if survey.open_tail.is_some_and(|tail| tail.is_unreadable) {
-        return Ok(None);
+        return None;
     }
     // Sequences are dense within a segment; those that a lost segment held are not used again.
     let is_last = info.end_seq == survey.next_seq;
     if info.seal.is_some() || info.is_header_damaged || is_short || !is_whole || !is_last {
-        return Ok(None);
+        return None;
     }
     info.is_active = true;
-    Ok(Some(active(*segment, info, segments.handle(*segment)?)))
+    Some((*segment, info.clone()))
 }
 
-fn active(segment: u64, info: &SegmentInfo, file: Arc<dyn DiskFile>) -> Active {
-    Active {
+fn active(shared: &Shared, segment: u64, info: &SegmentInfo) -> Result<Active, IoError> {
+    let file = shared.open_for_appends(&shared.segments.path(segment))?;
+    shared.segments.set_active(segment, &file);
+    Ok(Active {
         segment,
         nonce: info.nonce,
         file,
@@ -297,14 +297,14 @@ fn active(segment: u64, info: &SegmentInfo, file: Arc<dyn DiskFile>) -> Active {
         capacity: info.file_bytes,
         data_from: super::journal::segment::HEADER_BYTES,
         file_bytes: info.file_bytes,
-    }
+    })
 }
 
 /// The first segment of a new folder: small, so that the first start is quick.
 fn first_segment(shared: &Arc<Shared>, appender: &mut Appender) -> Result<(), OpenError> {
     let bytes = shared.config.first_segment_bytes;
     let path = shared.segments.spare_path(1);
-    keeper::zero_filled(shared.disk.as_ref(), &path, bytes, &|| true)?;
+    keeper::zero_filled(shared, &path, bytes)?;
     let prepared = shared.signal.put_aside(path);
     let rolled = appender.commit_snapshot(shared, &[]);
     shared.signal.put_back(prepared);

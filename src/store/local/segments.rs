@@ -89,6 +89,8 @@ pub(super) struct SegmentInfo {
 #[derive(Debug, Default)]
 struct Handles {
     uses: u64,
+    /// The segment that is appended to, with the handle that does it.
+    active: Option<(u64, Arc<dyn DiskFile>)>,
     open: HashMap<u64, (Arc<dyn DiskFile>, u64)>,
 }
 
@@ -141,6 +143,11 @@ impl Segments {
     /// The file of a segment; an error that [is not found](IoError::is_not_found) when it is gone.
     pub(super) fn handle(&self, segment: u64) -> Result<Arc<dyn DiskFile>, IoError> {
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((active, file)) = &handles.active
+            && *active == segment
+        {
+            return Ok(Arc::clone(file));
+        }
         handles.uses += 1;
         let now = handles.uses;
         if let Some((file, used)) = handles.open.get_mut(&segment) {
@@ -156,6 +163,14 @@ impl Segments {
         }
         handles.open.insert(segment, (Arc::clone(&file), now));
         Ok(file)
+    }
+
+    /// Readers of the segment that is appended to share the handle that does it: it may be past the page
+    /// cache. Those of the one before open their own, now that nothing is appended to it.
+    pub(super) fn set_active(&self, segment: u64, file: &Arc<dyn DiskFile>) {
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.open.remove(&segment);
+        handles.active = Some((segment, Arc::clone(file)));
     }
 
     /// Forgets a segment that is about to be removed.

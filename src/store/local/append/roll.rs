@@ -85,6 +85,7 @@ impl Appender {
                 nonce: header.nonce,
                 seq: self.next_seq,
                 synced_seq: self.synced_seq,
+                position: HEADER_BYTES,
             })?;
             bytes.extend_from_slice(&snapshot.bytes);
         }
@@ -114,6 +115,7 @@ impl Appender {
             self.marks.note(self.next_seq, (segment, end), Vec::new());
         }
         self.retire(shared);
+        shared.segments.set_active(segment, &file);
         shared.segments.infos_mut().insert(
             segment,
             SegmentInfo {
@@ -190,8 +192,8 @@ fn begin(
     segment: u64,
     bytes: &[u8],
 ) -> Result<Arc<dyn DiskFile>, IoError> {
-    let file = shared.disk.open(spare)?;
-    file.write_at(0, bytes)?;
+    let file = shared.open_for_appends(spare)?;
+    file.append_at(0, bytes)?;
     file.sync_data()?;
     shared.disk.rename(spare, &shared.segments.path(segment))?;
     Ok(file)

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Active, Appender};
-use crate::io::IoError;
+use crate::io::{BLOCK_BYTES, IoError};
 use crate::store::local::journal::group::TRIM_BYTES;
 use crate::store::local::journal::segment::HEADER_BYTES;
 use crate::store::local::{Shared, locked};
@@ -104,7 +104,9 @@ impl Appender {
         let Some(active) = &mut self.active else {
             return next_fits(shared, need);
         };
+        // In whole blocks, because appends end with one.
         let end = active.end.saturating_add(need);
+        let end = end.next_multiple_of(BLOCK_BYTES as u64);
         if end <= active.file_bytes {
             return Ok(());
         }

@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes};
 use super::group::{GROUP_HEADER_BYTES, GroupHeader};
 use super::segment::HEADER_BYTES;
 use super::{ALIGN, length};
-use crate::io::{DiskFile, IoError};
+use crate::io::{BLOCK_BYTES, DiskFile, IoError};
 
 const WINDOW: usize = 1 << 20;
 /// What is read at once where the device refuses more.
@@ -168,7 +168,7 @@ impl<'a> Scan<'a> {
             };
             match (next, durable) {
                 (Some(next), _) => {
-                    let bytes = self.region(position, next.position);
+                    let bytes = self.rot(position..next.position, expected);
                     visit(Found::Rot {
                         position,
                         bytes,
@@ -179,7 +179,7 @@ impl<'a> Scan<'a> {
                 }
                 // What is behind it may be torn.
                 (None, Some((seq, end))) => {
-                    let bytes = self.region(position, end);
+                    let bytes = self.rot(position..end, expected);
                     visit(Found::Rot {
                         position,
                         bytes,
@@ -226,7 +226,7 @@ impl<'a> Scan<'a> {
             end,
         } = bound
         {
-            let bytes = self.region(position, end.unwrap_or(self.file_bytes));
+            let bytes = self.rot(position..end.unwrap_or(self.file_bytes), expected);
             tail.end = end.unwrap_or(self.file_bytes).max(position);
             tail.next_seq = Some(end_seq);
             visit(Found::Rot {
@@ -246,7 +246,7 @@ impl<'a> Scan<'a> {
         expected: Option<u64>,
         visit: &mut dyn FnMut(Found),
     ) -> Tail {
-        let bytes = self.region(position, self.file_bytes);
+        let bytes = self.rot(position..self.file_bytes, expected);
         visit(Found::Rot {
             position,
             bytes,
@@ -309,7 +309,7 @@ impl<'a> Scan<'a> {
     /// where it belongs.
     fn search(&mut self, from: u64, expected: Option<u64>) -> Option<Candidate> {
         let mut found = self.search_any(from, expected)?;
-        while self.is_overtaken(&found, expected) {
+        while self.is_overtaken_soon(&found, expected) {
             found = self.search_any(found.end(), expected)?;
         }
         Some(found)
@@ -320,6 +320,22 @@ impl<'a> Scan<'a> {
     fn is_overtaken(&mut self, group: &Candidate, expected: Option<u64>) -> bool {
         let next = self.search_any(group.end(), expected);
         next.is_some_and(|next| next.header.seq <= group.header.seq)
+    }
+
+    /// The same, where others may have gone with it that it shares a block with.
+    fn is_overtaken_soon(&mut self, group: &Candidate, expected: Option<u64>) -> bool {
+        let until = group.position + BLOCK_BYTES as u64;
+        let mut from = group.end();
+        while let Some(next) = self.search_any(from, expected) {
+            if next.header.seq <= group.header.seq {
+                return true;
+            }
+            if next.position > until {
+                return false;
+            }
+            from = next.end();
+        }
+        false
     }
 
     fn search_any(&mut self, mut from: u64, expected: Option<u64>) -> Option<Candidate> {
@@ -364,9 +380,37 @@ impl<'a> Scan<'a> {
         })
     }
 
-    fn region(&mut self, from: u64, to: u64) -> Bytes {
-        let bytes = to.min(self.file_bytes).saturating_sub(from);
-        self.read(from, usize::try_from(bytes).unwrap_or(usize::MAX))
+    /// The bytes of rot. Groups that come before `expected` are blanked: a write that went astray left
+    /// them here once more, and what was true then must not be taken for the latest.
+    fn rot(&mut self, range: Range<u64>, expected: Option<u64>) -> Bytes {
+        let bytes = range.end.min(self.file_bytes).saturating_sub(range.start);
+        let bytes = self.read(range.start, usize::try_from(bytes).unwrap_or(usize::MAX));
+        let heads = (0..bytes.len()).step_by(ALIGN);
+        let heads = heads.filter(|at| bytes.get(*at..).is_some_and(|at| at.starts_with(b"FGP1")));
+        let heads: Vec<usize> = heads.collect();
+        let mut blanked = Vec::new();
+        for (nth, at) in heads.iter().enumerate() {
+            let next = heads.get(nth + 1).copied().unwrap_or(bytes.len());
+            let Some(header) = self.header_at(range.start + *at as u64) else {
+                continue;
+            };
+            if expected.is_none_or(|expected| header.seq >= expected) {
+                continue;
+            }
+            // One whose end is not where the next begins was cut short by what came after.
+            let is_cut = at.saturating_add(length(header.group_bytes)) != next;
+            if is_cut || self.group_at(range.start + *at as u64).is_some() {
+                blanked.push(*at..next);
+            }
+        }
+        if blanked.is_empty() {
+            return bytes;
+        }
+        let mut kept = bytes.to_vec();
+        for range in blanked {
+            kept.get_mut(range).unwrap_or_default().fill(0);
+        }
+        Bytes::from(kept)
     }
 
     /// Up to `bytes` bytes at `position`, fewer at the end of the file. Never allocates more than

@@ -1,80 +1,169 @@
 //! Preparing files ahead, so that the hot path only overwrites.
+//!
+//! Owns the spare that is being made. Promises: a spare is named as one only when it has its full size, and
+//! is filled in step with the journal, never in one go beside somebody's sync. Must not know: groups.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Keeper;
-use crate::io::{Disk, DiskFile, IoError};
+use crate::io::{BlockBuffer, DiskFile, IoError};
+use crate::store::local::Shared;
+use crate::store::local::segments::SegmentInfo;
 
-const FILL_BYTES: usize = 1 << 20;
-/// Writes between syncs, so that filling does not hold up the journal's syncs for long.
-const FILLS_PER_SYNC: usize = 8;
+/// Written at once.
+const FILL_BYTES: usize = 256 << 10;
+/// At least [`FILL_BYTES`] are written so often.
+const FILL_EVERY: Duration = Duration::from_millis(50);
+/// With groups of this size on average, writing a segment twice costs more than overwriting saves:
+/// `docs/adr/0009-direct-io.md`.
+const BULK_GROUP_BYTES: u64 = 256 << 10;
 
-/// Creates a file of which every block was written once.
-pub(in crate::store::local) fn zero_filled(
-    disk: &dyn Disk,
-    path: &std::path::Path,
+/// A spare that is being filled.
+#[derive(Debug)]
+pub(super) struct Filling {
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    position: u64,
     bytes: u64,
-    goes_on: &dyn Fn() -> bool,
-) -> Result<Option<Arc<dyn DiskFile>>, IoError> {
-    let file = disk.create(path)?;
-    let zeros = vec![0; FILL_BYTES];
-    let mut position = 0;
-    let mut fills = 0;
-    while position < bytes {
-        if !goes_on() {
-            return Ok(None);
-        }
-        let left = usize::try_from(bytes - position).unwrap_or(FILL_BYTES);
-        let chunk = zeros.get(..left).unwrap_or(&zeros);
-        file.write_at(position, chunk)?;
-        position += chunk.len() as u64;
-        fills += 1;
-        if fills % FILLS_PER_SYNC == 0 {
-            file.sync_data()?;
-        }
+}
+
+impl Filling {
+    /// Creates a file of its full size, not one block of it written yet.
+    fn begin(shared: &Shared, path: &Path, bytes: u64) -> Result<Self, IoError> {
+        let file = shared.disk.create(path)?;
+        file.reserve(0, bytes)?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            file: shared.open_for_appends(path)?,
+            position: 0,
+            bytes,
+        })
     }
-    file.sync_data()?;
-    Ok(Some(file))
+
+    /// Writes zeros up to `target`.
+    fn fill(&mut self, shared: &Shared, target: u64) -> Result<(), IoError> {
+        let zeros = BlockBuffer::zeroed(FILL_BYTES);
+        while self.position < target.min(self.bytes) && !shared.signal.is_stopping() {
+            let left = usize::try_from(self.bytes - self.position).unwrap_or(FILL_BYTES);
+            let chunk = zeros.bytes().get(..left).unwrap_or(zeros.bytes());
+            self.file.append_at(self.position, chunk)?;
+            self.position += chunk.len() as u64;
+            let prepared = &shared.config.metrics.journal.bytes_prepared;
+            prepared.add(chunk.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.position >= self.bytes
+    }
+}
+
+/// Creates a file of which every block was written once, in one go.
+pub(in crate::store::local) fn zero_filled(
+    shared: &Shared,
+    path: &Path,
+    bytes: u64,
+) -> Result<(), IoError> {
+    let mut filling = Filling::begin(shared, path, bytes)?;
+    filling.fill(shared, bytes)?;
+    filling.file.sync_data()
 }
 
 impl Keeper<'_> {
+    /// How long to wait for work before some more of a spare is filled.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        self.filling.is_some().then_some(FILL_EVERY)
+    }
+
     /// Prepares segments until enough are there, as long as that leaves space for commits.
     pub(super) fn prepare_spares(&mut self) {
         let shared = self.shared;
         let bytes = shared.config.segment_bytes;
-        while shared.signal.spares() < shared.config.spare_segments && !shared.signal.is_stopping()
+        self.fill_on();
+        while self.filling.is_none()
+            && shared.signal.spares() < shared.config.spare_segments
+            && !shared.signal.is_stopping()
         {
             let free = shared.disk.free_bytes(&shared.config.data_dir).unwrap_or(0);
             if free < bytes.saturating_add(shared.config.free_floor_bytes) {
                 return;
             }
             let path = new_spare_path(self);
-            let filled = zero_filled(shared.disk.as_ref(), &path, bytes, &|| {
-                !shared.signal.is_stopping()
-            });
-            let synced = match filled {
-                Ok(Some(_)) => shared.disk.sync_dir(shared.segments.dir()).map(|()| true),
-                Ok(None) => Ok(false),
-                Err(error) => Err(error),
-            };
-            match synced {
-                Ok(true) => shared.signal.add_spare(path),
-                Ok(false) => {
-                    drop(shared.disk.remove(&path));
-                    return;
+            match Filling::begin(shared, &path, bytes) {
+                Ok(mut begun) => {
+                    if is_bulk(shared) {
+                        begun.position = begun.bytes;
+                    }
+                    self.filling = Some(begun);
+                    self.fill_on();
                 }
                 Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "a segment could not be prepared, the next one grows while it is written"
-                    );
-                    drop(shared.disk.remove(&path));
+                    give_up(shared, &path, &error);
                     return;
                 }
             }
         }
     }
+
+    /// Fills some more of the spare in the making.
+    pub(super) fn fill_on(&mut self) {
+        let shared = self.shared;
+        let Some(mut filling) = self.filling.take() else {
+            return;
+        };
+        if shared.signal.spares() >= shared.config.spare_segments {
+            // A segment that was reclaimed came first.
+            drop(shared.disk.remove(&filling.path));
+            return;
+        }
+        let target = (filling.position + FILL_BYTES as u64).max(in_step(shared, filling.bytes));
+        let filled = filling.fill(shared, target);
+        let done = filled.and_then(|()| {
+            if !filling.is_full() {
+                return Ok(false);
+            }
+            filling.file.sync_data()?;
+            shared.disk.sync_dir(shared.segments.dir())?;
+            Ok(true)
+        });
+        match done {
+            Ok(true) => shared.signal.add_spare(filling.path),
+            Ok(false) => self.filling = Some(filling),
+            Err(error) => give_up(shared, &filling.path, &error),
+        }
+    }
+}
+
+fn give_up(shared: &Shared, path: &Path, error: &IoError) {
+    tracing::warn!(
+        error = error as &dyn std::error::Error,
+        "a segment could not be prepared, the next one grows while it is written"
+    );
+    drop(shared.disk.remove(path));
+}
+
+/// How far a spare of `bytes` should be, so that it is ready somewhat before the active segment is full.
+fn in_step(shared: &Shared, bytes: u64) -> u64 {
+    let infos = shared.segments.infos();
+    let Some((_, active)) = infos.iter().next_back().filter(|(_, info)| info.is_active) else {
+        return 0;
+    };
+    let used = u128::from(active.groups_end) * u128::from(bytes);
+    let share = used / u128::from(active.file_bytes.max(1));
+    u64::try_from(share + share / 4).unwrap_or(bytes)
+}
+
+/// Whether the groups lately are so large that overwriting is not worth a second write.
+fn is_bulk(shared: &Shared) -> bool {
+    let infos = shared.segments.infos();
+    let groups = |info: &SegmentInfo| info.end_seq.saturating_sub(info.first_seq);
+    let last = infos.values().rev().find(|info| !info.is_active);
+    last.is_some_and(|info| {
+        groups(info) > 0 && info.groups_end / groups(info).max(1) >= BULK_GROUP_BYTES
+    })
 }
 
 /// A name that no spare has: the upper half of the numbers, which segments never reach.

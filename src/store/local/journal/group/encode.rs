@@ -4,9 +4,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use falcon_protocol::{BatchError, Offset, PartitionId};
 
 use super::{EXTENT_HEADER, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupKind, MAGIC, ROW_HEADER};
+use crate::io::{BLOCK_BYTES, skip_to_phase};
 use crate::store::local::journal::padded;
 use crate::store::local::journal::state::StoreState;
 use crate::store::{CommitError, Extent, Row, StampedBatch};
+
+/// Smaller groups are copied once more on their way to the device, which costs less than the memory.
+const PHASED_BYTES: usize = 64 << 10;
 
 /// Where a group goes and what it may rely on.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +19,8 @@ pub(in crate::store::local) struct Placement {
     pub(in crate::store::local) nonce: u32,
     pub(in crate::store::local) seq: u64,
     pub(in crate::store::local) synced_seq: u64,
+    /// Where in the file the group begins.
+    pub(in crate::store::local) position: u64,
 }
 
 /// A group ready to be written.
@@ -62,7 +68,7 @@ impl Encoder<'_> {
         order.sort_by_key(|batch| batch.stamp.partition);
         let runs = self.runs(&order);
         let bytes = self.group_bytes(&runs)?;
-        let mut buffer = BytesMut::with_capacity(bytes);
+        let mut buffer = buffer_in_phase(bytes, at.position);
         buffer.put_bytes(0, GROUP_HEADER_BYTES);
         let mut extents = Vec::with_capacity(runs.len() + self.copies.len());
         for run in &runs {
@@ -158,6 +164,17 @@ impl Encoder<'_> {
             head.put_u32_le(crc);
         }
     }
+}
+
+/// Room for `bytes`, laid out as a large group will lie in the file, so that it is written without a copy.
+fn buffer_in_phase(bytes: usize, position: u64) -> BytesMut {
+    if bytes < PHASED_BYTES {
+        return BytesMut::with_capacity(bytes);
+    }
+    let mut whole = BytesMut::with_capacity(bytes + BLOCK_BYTES);
+    let skip = skip_to_phase(whole.as_ptr(), position);
+    whole.put_bytes(0, skip);
+    whole.split_off(skip)
 }
 
 /// Lossless: sizes were checked against [`GROUP_BYTES_MAX`].

@@ -30,6 +30,7 @@ impl Decoder for Group {
             nonce: narrow(random),
             seq: wide(random),
             synced_seq: wide(random),
+            position: 0,
         };
         to.extend_from_slice(&group(random, &placement));
     }
@@ -202,6 +203,7 @@ fn again(entries: &[Entry]) -> Bytes {
         nonce: 2,
         seq: 3,
         synced_seq: 3,
+        position: 0,
     };
     encoder.encode(&placement).unwrap().bytes
 }

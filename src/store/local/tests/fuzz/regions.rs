@@ -61,6 +61,7 @@ fn groups(random: &mut Rng, to: &mut Vec<u8>) {
             nonce: NONCE,
             seq,
             synced_seq: seq - random.u64(0..=1).min(seq),
+            position: 0,
         };
         to.extend_from_slice(&group(random, &placement));
     }
