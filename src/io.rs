@@ -21,6 +21,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use thiserror::Error;
 
 pub use block::{BLOCK_BYTES, BlockBuffer, skip_to_phase};
@@ -70,6 +71,14 @@ impl IoError {
 pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Fills `buffer` from `position`; fewer bytes than asked for only at the end of the file.
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> Result<usize, IoError>;
+
+    /// Reads `bytes` bytes from `position`; fewer only at the end of the file.
+    fn fetch(&self, position: u64, bytes: usize) -> Result<Bytes, IoError> {
+        let mut buffer = vec![0; bytes];
+        let read = self.read_at(position, &mut buffer)?;
+        buffer.truncate(read);
+        Ok(Bytes::from(buffer))
+    }
 
     /// Writes all of `bytes` at `position`; the file grows where needed.
     fn write_at(&self, position: u64, bytes: &[u8]) -> Result<(), IoError>;

@@ -2,6 +2,8 @@
 //!
 //! Promises that a [`BlockBuffer`] begins at a multiple of [`BLOCK_BYTES`]. Must not know: files.
 
+use bytes::Bytes;
+
 /// What direct I/O counts in: positions, lengths and addresses are multiples of it. The page of the
 /// machine and the block of most file systems; devices ask for less.
 pub const BLOCK_BYTES: usize = 4096;
@@ -29,6 +31,13 @@ impl BlockBuffer {
     pub fn bytes(&self) -> &[u8] {
         let end = self.from + self.bytes;
         self.memory.get(self.from..end).unwrap_or_default()
+    }
+
+    /// A part of it, without a copy. What is beyond its end is left out.
+    pub fn slice(self, range: std::ops::Range<usize>) -> Bytes {
+        let end = range.end.min(self.bytes);
+        let start = range.start.min(end);
+        Bytes::from(self.memory).slice(self.from + start..self.from + end)
     }
 
     /// The bytes, to be changed.

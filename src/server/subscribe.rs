@@ -25,7 +25,7 @@ use crate::reader::Reader;
 use crate::writer::{PartitionView, Watch};
 
 /// Bytes read at a time: large enough to be cheap, small enough that partitions take turns.
-const CHUNK_BYTES: usize = 256 * 1024;
+const CHUNK_BYTES: usize = 512 * 1024;
 
 /// The read task's grip on a subscription. Dropping it ends the subscription.
 pub(super) struct SubscriptionHandle {
@@ -118,6 +118,8 @@ struct Subscription {
     /// When it was asked for.
     begun: Instant,
     sent_bytes: u64,
+    /// Bytes of the last chunk.
+    recent_bytes: usize,
     sent_records: u64,
 }
 
@@ -164,6 +166,7 @@ impl Connection {
             turn: 0,
             begun: self.begun,
             sent_bytes: 0,
+            recent_bytes: 0,
             sent_records: 0,
         };
         self.subscriptions
@@ -328,7 +331,9 @@ impl Subscription {
         };
         let used = self.control.bytes_total.load(Ordering::Acquire);
         let credit = usize::try_from(used.saturating_sub(self.sent_bytes)).unwrap_or(usize::MAX);
+        // Batches are likely as large as the last one: one that was not paid for is read twice.
         let bytes_max = CHUNK_BYTES
+            .max(self.recent_bytes)
             .min(self.budget.bytes())
             .min(self.frame_room)
             .min(credit);
@@ -340,6 +345,7 @@ impl Subscription {
             Ok(None) => return true,
             Ok(Some((chunk, permit))) if chunk.bytes <= self.frame_room => {
                 self.sent_bytes += chunk.bytes as u64;
+                self.recent_bytes = chunk.bytes;
                 self.sent_records += chunk.records;
                 position.next = chunk.next;
                 let head = head(Kind::Deliver, self.number, view, chunk.bytes);

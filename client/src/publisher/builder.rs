@@ -17,7 +17,7 @@ use super::verdict::init_producer;
 use crate::client::Client;
 use crate::error::Error;
 
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_BYTES: usize = 512 << 10;
 const WINDOW_BYTES: usize = 8 << 20;
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
 /// Smallest batch and window that can be asked for.
@@ -66,7 +66,7 @@ impl PublisherBuilder {
         self
     }
 
-    /// Size at which a batch leaves, before compression. Default: 1 MiB. A larger record gets a
+    /// Size at which a batch leaves, before compression. Default: 512 KiB. A larger record gets a
     /// batch of its own, up to what the broker accepts.
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.batch_bytes = bytes;

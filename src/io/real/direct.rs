@@ -10,6 +10,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use rustix::fs::{AtFlags, OFlags, StatxFlags, statx};
 
 use super::RealFile;
@@ -37,7 +38,7 @@ struct End {
     block: Option<(u64, usize)>,
     /// Those bytes.
     bytes: Vec<u8>,
-    scratch: BlockBuffer,
+    scratch: Option<BlockBuffer>,
 }
 
 /// Opens a file for direct I/O; gives `plain` back where the file system has none.
@@ -55,7 +56,7 @@ pub(super) fn open(path: &Path, plain: RealFile) -> Result<DirectFile, RealFile>
             end: Mutex::new(End {
                 block: None,
                 bytes: Vec::with_capacity(BLOCK_BYTES),
-                scratch: BlockBuffer::zeroed(CHUNK_BYTES),
+                scratch: None,
             }),
             reads: Mutex::default(),
         }),
@@ -226,6 +227,25 @@ impl DiskFile for DirectFile {
         Ok(done)
     }
 
+    fn fetch(&self, position: u64, bytes: usize) -> Result<Bytes, IoError> {
+        let (start, before) = split(position);
+        let mut blocks = BlockBuffer::zeroed(whole_blocks(before + bytes));
+        let mut done = 0;
+        // A read that ends early on a whole block may go on; one that does not is at the end of the file.
+        while done % BLOCK_BYTES == 0
+            && let Some(rest) = blocks.bytes_mut().get_mut(done..)
+            && !rest.is_empty()
+        {
+            match self.direct.read_at(rest, start + done as u64) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.plain.error("read")(error)),
+            }
+        }
+        Ok(blocks.slice(before..done.min(before + bytes)))
+    }
+
     fn write_at(&self, position: u64, bytes: &[u8]) -> Result<(), IoError> {
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         end.block = None;
@@ -239,11 +259,13 @@ impl DiskFile for DirectFile {
         // What fails half-way leaves a block that is not known.
         end.block = None;
         let at = (split(position).0, head.as_slice());
+        let scratch = &mut end.scratch;
+        let scratch = scratch.get_or_insert_with(|| BlockBuffer::zeroed(CHUNK_BYTES));
         let is_in_phase = skip_to_phase(bytes.as_ptr(), position) == 0;
         if bytes.len() >= PIECES_BYTES && is_in_phase {
-            self.write_pieces(&mut end.scratch, at, bytes)?;
+            self.write_pieces(scratch, at, bytes)?;
         } else {
-            self.write_copied(&mut end.scratch, at, bytes)?;
+            self.write_copied(scratch, at, bytes)?;
         }
         end.remember(position + bytes.len() as u64, &head, bytes);
         Ok(())

@@ -81,7 +81,7 @@ impl Inspection {
             Err(error) => return Err(error.into()),
         };
         let as_disk: Arc<dyn Disk> = Arc::clone(&disk) as Arc<dyn Disk>;
-        let segments = Segments::new(Arc::clone(&as_disk), &journal_dir);
+        let segments = Segments::new(Arc::clone(&as_disk), &journal_dir, false);
         let journal_id = segments::check_headers(
             &segments,
             &mut numbers,

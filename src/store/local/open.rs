@@ -54,7 +54,7 @@ impl LocalStore {
     ) -> Result<(Arc<Self>, RecoveryReport), OpenError> {
         let started = now();
         let folder = Folder::open(&config, disk.as_ref())?;
-        let segments = Segments::new(Arc::clone(&disk), &folder.journal_dir);
+        let segments = Segments::new(Arc::clone(&disk), &folder.journal_dir, config.direct_io);
         // ORDER: before the index is opened, since sled writes where it is opened.
         check_heads(&segments, folder.identity.journal_id, &folder.segments)?;
         let clean = read_clean(disk.as_ref(), &folder, &segments)?;

@@ -22,6 +22,11 @@ use crate::store::{Damage, Extent, Lookup, ReadError};
 /// Longest that a read waits for an index in memory.
 const REBUILD_WAIT: Duration = Duration::from_secs(10);
 
+/// Extents looked at to find out how much to fetch at once.
+const SPAN_EXTENTS_MAX: usize = 16;
+/// Bytes between two extents that are worth fetching in vain.
+const SPAN_GAP: u64 = 16 << 10;
+
 fn cached(shared: &Shared, place: &Place) -> Option<Bytes> {
     let bytes = usize::try_from(place.extent.bytes).ok()?;
     let cache = shared.cache.read().unwrap_or_else(PoisonError::into_inner);
@@ -85,7 +90,12 @@ pub(super) fn read(
         {
             continue;
         }
-        let read = match shared.segments.handle(place.segment) {
+        // The start of an extent that does not fit would be read now, and once more the next time.
+        if !taker.has_room_for(&place) {
+            break;
+        }
+        let wanted = (span(shared, &place, &mut taker), place.extent.bytes);
+        let read = match shared.segments.reader(place.segment, wanted) {
             Ok(file) => read_extent(file.as_ref(), &place, &mut taker, &mut window)
                 .or_else(|Anomaly| read_exactly(file.as_ref(), &place, &mut taker)),
             Err(error) => Err(ReadError::Io(Arc::new(error))),
@@ -110,6 +120,31 @@ pub(super) fn read(
         return finish(taker, error);
     }
     Ok(taker.into_batches())
+}
+
+/// Tells the taker how far the extents it is going to take lie together, and answers that.
+fn span(shared: &Shared, first: &Place, taker: &mut Taker) -> usize {
+    let bytes = |place: &Place| place.extent.bytes as usize;
+    let mut last = *first;
+    let mut left = taker.bytes_left().saturating_sub(bytes(first));
+    for _ in 0..SPAN_EXTENTS_MAX {
+        let from = last.extent.end_offset();
+        if from >= taker.end() || left == 0 {
+            break;
+        }
+        let next = shared.index.first_from(taker.partition(), from);
+        let Ok(Some(next)) = next else { break };
+        let end = last.position + u64::from(last.extent.bytes);
+        let gap = next.position.checked_sub(end);
+        let is_near = next.segment == first.segment && gap.is_some_and(|gap| gap <= SPAN_GAP);
+        if !is_near || bytes(&next) > left {
+            break;
+        }
+        left -= bytes(&next);
+        last = next;
+    }
+    let end = last.position + u64::from(last.extent.bytes);
+    taker.plan_fetch(first, end)
 }
 
 /// All batches of an extent, checked; an error unless every byte of it is what it should be.

@@ -3,6 +3,7 @@
 //! Promises that a handle is opened once and shared, and that at most [`HANDLES_MAX`] stay open.
 //! Must not know: groups, batches, sled.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -17,6 +18,12 @@ use crate::store::Damage;
 
 /// Segment files kept open for reading.
 const HANDLES_MAX: usize = 256;
+
+/// LIMIT: segments in their first reading at a time; each has two files open.
+const FIRST_HANDLES_MAX: usize = 64;
+
+/// Reads that fetch less at once use the page cache.
+const FIRST_READ_BYTES: usize = 128 << 10;
 
 /// What a segment holds of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,6 +99,8 @@ struct Handles {
     /// The segment that is appended to, with the handle that does it.
     active: Option<(u64, Arc<dyn DiskFile>)>,
     open: HashMap<u64, (Arc<dyn DiskFile>, u64)>,
+    /// Segments in their first reading, with the bytes that it may still take; `None` once it is over.
+    first: HashMap<u64, Option<(Arc<dyn DiskFile>, u64)>>,
 }
 
 /// All live segments.
@@ -99,13 +108,16 @@ struct Handles {
 pub(super) struct Segments {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    /// Whether reads may go past the page cache.
+    is_direct: bool,
     infos: RwLock<BTreeMap<u64, SegmentInfo>>,
     handles: Mutex<Handles>,
 }
 
 impl Segments {
-    pub(super) fn new(disk: Arc<dyn Disk>, dir: &Path) -> Self {
+    pub(super) fn new(disk: Arc<dyn Disk>, dir: &Path, is_direct: bool) -> Self {
         Self {
+            is_direct,
             disk,
             dir: dir.to_path_buf(),
             infos: RwLock::default(),
@@ -165,6 +177,48 @@ impl Segments {
         Ok(file)
     }
 
+    /// The file of a segment for a read that fetches so many bytes at once and takes so many. Who reads a segment through for
+    /// the first time does it past the page cache: most segments are never read again, and filling the
+    /// cache costs more than the device. Small reads, and whoever comes later, use the cache.
+    pub(super) fn reader(
+        &self,
+        segment: u64,
+        (fetched, taken): (usize, u32),
+    ) -> Result<Arc<dyn DiskFile>, IoError> {
+        if !self.is_direct || fetched < FIRST_READ_BYTES {
+            return self.handle(segment);
+        }
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_active = handles
+            .active
+            .as_ref()
+            .is_some_and(|active| active.0 == segment);
+        let is_new = !handles.first.contains_key(&segment);
+        let open = handles.first.values().flatten().count();
+        if is_active || is_new && open >= FIRST_HANDLES_MAX {
+            drop(handles);
+            return self.handle(segment);
+        }
+        let first = match handles.first.entry(segment) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(free) => {
+                let file = self.disk.open_direct(&self.path(segment))?;
+                let left = file.len_bytes()?;
+                free.insert(Some((file, left)))
+            }
+        };
+        let Some((file, left)) = first else {
+            drop(handles);
+            return self.handle(segment);
+        };
+        let file = Arc::clone(file);
+        *left = left.saturating_sub(u64::from(taken));
+        if *left == 0 {
+            *first = None;
+        }
+        Ok(file)
+    }
+
     /// Readers of the segment that is appended to share the handle that does it: it may be past the page
     /// cache. Those of the one before open their own, now that nothing is appended to it.
     pub(super) fn set_active(&self, segment: u64, file: &Arc<dyn DiskFile>) {
@@ -178,5 +232,6 @@ impl Segments {
         self.infos_mut().remove(&segment);
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         handles.open.remove(&segment);
+        handles.first.remove(&segment);
     }
 }

@@ -157,7 +157,7 @@ pub(super) fn check(config: &LocalConfig, disk: &Arc<dyn Disk>) -> Result<(), Op
         None if segments.is_empty() => Ok(()),
         None => Err(OpenError::IdentityMissing { path }),
         Some(identity) => {
-            let files = Segments::new(Arc::clone(disk), &journal_dir);
+            let files = Segments::new(Arc::clone(disk), &journal_dir, false);
             check_heads(&files, identity.journal_id, &segments)
         }
     }

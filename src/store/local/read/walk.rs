@@ -10,7 +10,9 @@ use crate::io::DiskFile;
 use crate::store::local::index::Place;
 
 /// Least and most bytes fetched at once, unless one batch needs more.
-const FETCH_BYTES: Range<usize> = 4 << 10..256 << 10;
+const FETCH_BYTES: Range<usize> = 4 << 10..512 << 10;
+/// Fetched where extents are small and lie scattered.
+const FETCH_SMALL_BYTES: usize = 64 << 10;
 /// What is read holds at most so many times its own bytes.
 const HELD_MAX: usize = 4;
 
@@ -27,6 +29,8 @@ pub(super) struct Taker {
     bytes_left: usize,
     runs: Vec<Bytes>,
     is_full: bool,
+    /// What is fetched at once.
+    ahead: usize,
 }
 
 /// What to do with a batch.
@@ -44,6 +48,7 @@ impl Taker {
             bytes_left: bytes_max,
             runs: Vec::new(),
             is_full: false,
+            ahead: bytes_max.clamp(FETCH_BYTES.start, FETCH_SMALL_BYTES),
         }
     }
 
@@ -58,6 +63,25 @@ impl Taker {
 
     pub(super) fn partition(&self) -> PartitionId {
         self.partition
+    }
+
+    pub(super) fn bytes_left(&self) -> usize {
+        self.bytes_left
+    }
+
+    /// Whether an extent is wanted now: nothing was taken yet, or all of it fits.
+    pub(super) fn has_room_for(&self, place: &Place) -> bool {
+        self.runs.is_empty() || place.extent.bytes as usize <= self.bytes_left
+    }
+
+    /// Notes that what is wanted reaches from an extent to `end`; answers how much is fetched at once.
+    pub(super) fn plan_fetch(&mut self, first: &Place, end: u64) -> usize {
+        let bytes = usize::try_from(end.saturating_sub(first.position)).unwrap_or(usize::MAX);
+        let small = self.bytes_left.min(FETCH_SMALL_BYTES);
+        // One batch may be larger than what is fetched otherwise; it is wanted whole.
+        let most = FETCH_BYTES.end.max(first.extent.bytes as usize);
+        self.ahead = bytes.max(small).clamp(FETCH_BYTES.start, most);
+        self.ahead
     }
 
     pub(super) fn wants_more(&self) -> bool {
@@ -165,15 +189,13 @@ impl Window {
         {
             return Ok(self.bytes.slice(skip..end));
         }
-        let mut buffer = vec![0; bytes.max(ahead)];
-        let read = file.read_at(position, &mut buffer).map_err(|_| Anomaly)?;
-        buffer.truncate(read);
+        let fetched = file.fetch(position, bytes.max(ahead));
         *self = Self {
             segment,
             position,
-            bytes: Bytes::from(buffer),
+            bytes: fetched.map_err(|_| Anomaly)?,
         };
-        Ok(self.bytes.slice(..bytes.min(read)))
+        Ok(self.bytes.slice(..bytes.min(self.bytes.len())))
     }
 
     /// A part of what was fetched, to be kept. A small one must not hold on to all of it: records
@@ -194,7 +216,7 @@ pub(super) fn read_extent(
     taker: &mut Taker,
     window: &mut Window,
 ) -> Result<(), Anomaly> {
-    let ahead = taker.bytes_left.clamp(FETCH_BYTES.start, FETCH_BYTES.end);
+    let ahead = taker.ahead;
     let end = place.position + u64::from(place.extent.bytes);
     let mut position = place.position;
     let mut expected = place.extent.base_offset;
