@@ -13,12 +13,15 @@ use tokio::task::JoinSet;
 
 use super::Fallible;
 use super::aligned::Aligned;
+use super::echo;
 use super::samples::{Samples, Summary};
 
 /// Bytes of a request and of its answer.
-const ROUND_TRIP_BYTES: usize = 100;
+pub(crate) const ROUND_TRIP_BYTES: usize = 100;
 /// Bytes that a reader takes at a time at most.
 const READ_BYTES: usize = 256 << 10;
+/// Bytes of each write and read with many receivers.
+const FAN_OUT_BYTES: [usize; 4] = [8 << 10, 16 << 10, 64 << 10, 256 << 10];
 
 /// 100 bytes there and back.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -29,7 +32,7 @@ pub(crate) struct RoundTrips {
     pub(crate) tokio: Summary,
 }
 
-fn pair() -> Fallible<(TcpStream, TcpStream)> {
+pub(crate) fn pair() -> Fallible<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let near = TcpStream::connect(listener.local_addr()?)?;
     let (far, _) = listener.accept()?;
@@ -60,9 +63,17 @@ pub(crate) fn stream(bytes: usize, length: Duration) -> Fallible<f64> {
     Ok(read as f64 / 1e6 / begun.elapsed().as_secs_f64())
 }
 
-/// MB a second in all, of one sender that writes the same bytes to each of so many receivers, each
-/// on a socket of its own.
-pub(crate) fn fan_out(receivers: usize, bytes: usize, length: Duration) -> Fallible<f64> {
+/// MB a second in all, of one sender that writes the same bytes to each of so many receivers, each on a
+/// socket of its own, in the best of some sizes: what fits the processor's caches is faster.
+pub(crate) fn fan_out(receivers: usize, length: Duration) -> Fallible<f64> {
+    let mut best = 0.0_f64;
+    for bytes in FAN_OUT_BYTES {
+        best = best.max(fan_out_of(receivers, bytes, length)?);
+    }
+    Ok(best)
+}
+
+fn fan_out_of(receivers: usize, bytes: usize, length: Duration) -> Fallible<f64> {
     let mut near = Vec::new();
     let (receiving, mut readers) = (runtime()?, JoinSet::new());
     for _ in 0..receivers {
@@ -70,7 +81,7 @@ pub(crate) fn fan_out(receivers: usize, bytes: usize, length: Duration) -> Falli
         sender.set_nonblocking(true)?;
         receiver.set_nonblocking(true)?;
         near.push(sender);
-        readers.spawn_on(drain(receiver), receiving.handle());
+        readers.spawn_on(drain(receiver, bytes), receiving.handle());
     }
     let (sending, mut writers) = (runtime()?, JoinSet::new());
     let begun = Instant::now();
@@ -90,10 +101,9 @@ fn runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread().enable_io().build()
 }
 
-async fn drain(receiver: TcpStream) -> io::Result<u64> {
+async fn drain(receiver: TcpStream, bytes: usize) -> io::Result<u64> {
     let mut receiver = tokio::net::TcpStream::from_std(receiver)?;
-    // One for each connection, small enough that a hundred stay in the processor's cache.
-    let (mut all, mut buffer) = (0, vec![0; 64 << 10]);
+    let (mut all, mut buffer) = (0, vec![0; bytes]);
     loop {
         match receiver.read(&mut buffer).await? {
             0 => return Ok(all),
@@ -120,8 +130,8 @@ pub(crate) fn round_trips(length: Duration) -> Fallible<RoundTrips> {
 }
 
 fn blocking(length: Duration) -> Fallible<Summary> {
-    let (mut near, mut far) = pair()?;
-    let echo = thread::Builder::new().spawn(move || -> io::Result<()> {
+    let (near, mut far) = pair()?;
+    let answering = thread::Builder::new().spawn(move || -> io::Result<()> {
         let mut buffer = [0; ROUND_TRIP_BYTES];
         loop {
             match far.read_exact(&mut buffer) {
@@ -131,16 +141,8 @@ fn blocking(length: Duration) -> Fallible<Summary> {
             }
         }
     })?;
-    let (mut samples, mut buffer) = (Samples::default(), [7; ROUND_TRIP_BYTES]);
-    let until = Instant::now().after(length);
-    while Instant::now() < until {
-        let begun = Instant::now();
-        near.write_all(&buffer)?;
-        near.read_exact(&mut buffer)?;
-        samples.note(begun.elapsed(), ROUND_TRIP_BYTES);
-    }
-    drop(near);
-    echo.join().map_err(|_| "the echo panicked")??;
+    let samples = echo::ask(near, length)?;
+    answering.join().map_err(|_| "the echo panicked")??;
     Ok(samples.summary())
 }
 
@@ -150,16 +152,16 @@ fn with_tokio(length: Duration) -> Fallible<Summary> {
     far.set_nonblocking(true)?;
     let (asking, answering) = (runtime()?, runtime()?);
     let mut echoes = JoinSet::new();
-    echoes.spawn_on(echo(far), answering.handle());
+    echoes.spawn_on(answer(far), answering.handle());
     let mut askers = JoinSet::new();
-    askers.spawn_on(ask(near, length), asking.handle());
+    askers.spawn_on(ask_async(near, length), asking.handle());
     let asked = asking.block_on(askers.join_all());
     answering.block_on(echoes.join_all());
     let samples = asked.into_iter().next().ok_or("nobody asked")??;
     Ok(samples.summary())
 }
 
-async fn echo(far: TcpStream) -> io::Result<()> {
+async fn answer(far: TcpStream) -> io::Result<()> {
     let mut far = tokio::net::TcpStream::from_std(far)?;
     let mut buffer = [0; ROUND_TRIP_BYTES];
     // Ends with the stream.
@@ -169,7 +171,7 @@ async fn echo(far: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn ask(near: TcpStream, length: Duration) -> io::Result<Samples> {
+async fn ask_async(near: TcpStream, length: Duration) -> io::Result<Samples> {
     let mut near = tokio::net::TcpStream::from_std(near)?;
     let (mut samples, mut buffer) = (Samples::default(), [7; ROUND_TRIP_BYTES]);
     let until = Instant::now().after(length);

@@ -15,6 +15,7 @@
 
 pub(crate) mod aligned;
 pub(crate) mod cache;
+pub(crate) mod echo;
 pub(crate) mod loopback;
 pub(crate) mod read;
 pub(crate) mod samples;

@@ -1,6 +1,7 @@
 //! A write and a sync, one after the other, as a journal does them.
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -76,14 +77,15 @@ pub(crate) fn measure(folder: &Path, shape: Shape, length: Duration) -> Fallible
     while spent < length {
         let file = prepare(&path, shape)?;
         let mut position = 0;
-        while position + shape.bytes as u64 <= FILE_BYTES && spent < length {
+        loop {
             let begun = Instant::now();
-            file.write_all_at(buffer.bytes(), position)?;
-            file.sync_data()?;
+            position = write_and_sync(&file, &buffer, position)?;
             let took = begun.elapsed();
             samples.note(took, shape.bytes);
             spent += took;
-            position += shape.bytes as u64;
+            if position == 0 || spent >= length {
+                break;
+            }
         }
     }
     std::fs::remove_file(&path)?;
@@ -91,7 +93,16 @@ pub(crate) fn measure(folder: &Path, shape: Shape, length: Duration) -> Fallible
     Ok(Written { shape, summary })
 }
 
-fn prepare(path: &Path, shape: Shape) -> Fallible<File> {
+/// Answers the position behind it, or 0 at the end of the file.
+pub(crate) fn write_and_sync(file: &File, from: &Aligned, position: u64) -> io::Result<u64> {
+    file.write_all_at(from.bytes(), position)?;
+    file.sync_data()?;
+    let next = position + from.bytes().len() as u64;
+    Ok(if next < FILE_BYTES { next } else { 0 })
+}
+
+/// A file of this kind, opened; one that was written before is taken again.
+pub(crate) fn prepare(path: &Path, shape: Shape) -> Fallible<File> {
     let is_again = shape.target == Target::Written && path.exists();
     if !is_again {
         create(path, shape.target)?;

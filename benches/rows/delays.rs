@@ -10,21 +10,23 @@ use crate::load::Stage;
 /// One publish at a time.
 pub(crate) fn acks(stage: &Stage, broker: &mut Broker) -> Fallible<Vec<Line>> {
     let (mut middle, mut tail) = (Vec::new(), Vec::new());
-    let (mut writes, mut blocking, mut tokio) = (Vec::new(), Vec::new(), Vec::new());
+    let mut parts: [Vec<f64>; 4] = Default::default();
     for _ in 0..stage.rounds {
         let limit = Ack::measure(stage, 4 << 10)?;
+        let echo = limit.echo(stage)?;
         let ack = stage.warm(broker, "latency")?.ack()?;
         middle.push(Round::new(limit.p50_us(), ack.p50_us));
         tail.push(Round::new(limit.p99_us(), ack.p99_us));
-        writes.push(limit.write.summary.p50_us);
-        blocking.push(limit.trips.blocking.p50_us);
-        tokio.push(limit.trips.tokio.p50_us);
+        let (trips, write) = (limit.trips, limit.write.summary);
+        let all = [write, trips.blocking, trips.tokio, echo];
+        for (part, of) in parts.iter_mut().zip(all) {
+            part.push(of.p50_us);
+        }
     }
+    let [write, blocking, tokio, echo] = parts.map(|part| median(&part));
     let note = format!(
-        "write + fdatasync {:.0} us, round trip {:.0} us with blocking sockets, {:.0} us with tokio (p50)",
-        median(&writes),
-        median(&blocking),
-        median(&tokio)
+        "write + fdatasync {write:.0} us, round trip {blocking:.0} us with blocking sockets, {tokio:.0} us with \
+         tokio; the shortest program that answers after its write + fdatasync: {echo:.0} us (p50)"
     );
     let line = |what, goal, limit, rounds, notes| {
         let subject = Subject::new(4, what, Unit::Micros, goal);

@@ -18,6 +18,8 @@ const BEGIN: &str = "<!-- rows:begin -->";
 pub(crate) const PICTURE: &str = "growth.svg";
 const END: &str = "<!-- rows:end -->";
 
+const COLUMNS_MAX: usize = 118;
+
 fn here(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("benches")
@@ -90,10 +92,28 @@ pub(crate) fn notes(lines: &[Line]) -> String {
         let notes: Vec<String> = limit.into_iter().chain(line.notes.clone()).collect();
         if !notes.is_empty() {
             let (row, what, notes) = (subject.row, &subject.what, notes.join(". "));
-            writeln!(text, "- {row}, {what}: {notes}.").ok();
+            text.push_str(&wrapped(&format!("- {row}, {what}: {notes}.")));
         }
     }
     text
+}
+
+/// An item of a list in lines of some length.
+fn wrapped(item: &str) -> String {
+    let (mut text, mut columns) = (String::new(), 0);
+    for word in item.split_whitespace() {
+        let needed = word.chars().count() + 1;
+        if columns + needed > COLUMNS_MAX {
+            text.push_str("\n ");
+            columns = 1;
+        }
+        if columns > 0 {
+            text.push(' ');
+        }
+        text.push_str(word);
+        columns += needed;
+    }
+    text + "\n"
 }
 
 /// Puts these lines beside the kept ones of other rows.

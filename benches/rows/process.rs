@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{major, minor};
 
 use crate::limits::Fallible;
 
@@ -35,12 +39,26 @@ pub(crate) fn threads(pid: u32) -> Fallible<BTreeMap<String, f64>> {
     Ok(threads)
 }
 
-/// Seconds in which no core had anything to do, of all cores together.
-pub(crate) fn idle_seconds() -> Fallible<f64> {
-    let stat = fs::read_to_string("/proc/stat")?;
-    let fields: Vec<&str> = stat.split_whitespace().take(6).collect();
-    let idle: f64 = number(fields.get(4))? + number(fields.get(5))?;
-    Ok(idle / TICKS_PER_SECOND)
+/// Seconds of all cores together that nobody had.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Spare {
+    /// Nothing was to do, or what was to do waited for the device.
+    pub(crate) idle: f64,
+    /// The host had given the core to somebody else.
+    pub(crate) stolen: f64,
+}
+
+impl Spare {
+    pub(crate) fn now() -> Fallible<Self> {
+        let stat = fs::read_to_string("/proc/stat")?;
+        let fields: Vec<&str> = stat.split_whitespace().take(9).collect();
+        let seconds = |at: usize| Ok(number(fields.get(at))? / TICKS_PER_SECOND);
+        let field: &dyn Fn(usize) -> Fallible<f64> = &seconds;
+        Ok(Self {
+            idle: field(4)? + field(5)?,
+            stolen: field(8)?,
+        })
+    }
 }
 
 /// Field `first` of a stat line and the one behind it, together in seconds.
@@ -60,6 +78,35 @@ fn number(field: Option<&&str>) -> Fallible<f64> {
 /// Bytes that the process caused to be written to devices.
 pub(crate) fn written_bytes(pid: u32) -> Fallible<f64> {
     field(&format!("/proc/{pid}/io"), "write_bytes:")
+}
+
+/// As [`written_bytes`], by the threads with this name.
+pub(crate) fn written_by_thread(pid: u32, name: &str) -> Fallible<f64> {
+    let mut bytes = 0.0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let path = task?.path();
+        // A thread may end meanwhile.
+        let Ok(found) = fs::read_to_string(path.join("comm")) else {
+            continue;
+        };
+        if found.trim_end() == name {
+            bytes += field(&path.join("io").to_string_lossy(), "write_bytes:")?;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Bytes that the device below a folder was told to write by anybody, if it counts them.
+pub(crate) fn device_written_bytes(folder: &Path) -> Fallible<Option<f64>> {
+    const SECTOR_BYTES: f64 = 512.0;
+    let device = fs::metadata(folder)?.dev();
+    let (major, minor) = (major(device), minor(device));
+    // Some file systems have devices that exist nowhere else.
+    let Ok(stat) = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")) else {
+        return Ok(None);
+    };
+    let sectors = number(stat.split_whitespace().nth(6).as_ref())?;
+    Ok(Some(sectors * SECTOR_BYTES))
 }
 
 /// Resident memory in bytes: now, and at most so far.

@@ -7,7 +7,7 @@ use falcon::clock::Instant;
 
 use crate::broker::Broker;
 use crate::limits::Fallible;
-use crate::process::{children_cpu_seconds, cpu_seconds, idle_seconds, threads};
+use crate::process::{Spare, children_cpu_seconds, cpu_seconds, threads};
 
 /// Seconds.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,6 +18,7 @@ pub(crate) struct Profile {
     writer: f64,
     sync: f64,
     idle: f64,
+    stolen: f64,
 }
 
 impl Profile {
@@ -37,13 +38,15 @@ impl Profile {
 
     fn now(broker: &Broker) -> Fallible<Self> {
         let threads = threads(broker.pid())?;
+        let spare = Spare::now()?;
         Ok(Self {
             wall: 0.0,
             client: children_cpu_seconds()?,
             broker: cpu_seconds(broker.pid())?,
             writer: threads.get("falcon-writer").copied().unwrap_or_default(),
             sync: broker.metric("falcon_sync_seconds_sum")?,
-            idle: idle_seconds()?,
+            idle: spare.idle,
+            stolen: spare.stolen,
         })
     }
 
@@ -61,6 +64,7 @@ impl Profile {
             writer: sign.mul_add(other.writer, self.writer),
             sync: sign.mul_add(other.sync, self.sync),
             idle: sign.mul_add(other.idle, self.idle),
+            stolen: sign.mul_add(other.stolen, self.stolen),
         }
     }
 }
@@ -71,14 +75,18 @@ impl fmt::Display for Profile {
         #[expect(clippy::cast_precision_loss, reason = "there are few cores")]
         let core_seconds = self.wall * cores as f64;
         let of_cores = |seconds: f64| 100.0 * seconds / core_seconds;
+        let named = self.client + self.broker + self.idle + self.stolen;
         let of_wall = |seconds: f64| 100.0 * seconds / self.wall;
         write!(
             to,
-            "of {cores} cores: client {:.0} %, broker {:.0} %, idle {:.0} %; \
+            "of {cores} cores: client {:.0} %, broker {:.0} %, kernel threads and others {:.0} %, idle or \
+             waiting for the device {:.0} %, stolen by the host {:.0} %; \
              of the time: writer's thread on a core {:.0} %, in sync {:.0} %",
             of_cores(self.client),
             of_cores(self.broker),
+            of_cores(core_seconds - named),
             of_cores(self.idle),
+            of_cores(self.stolen),
             of_wall(self.writer),
             of_wall(self.sync),
         )

@@ -6,11 +6,15 @@ use crate::limits::Fallible;
 use crate::limits::samples::median;
 use crate::line::{Goal, Line, Round, Subject, Unit};
 use crate::load::Stage;
-use crate::process::{cpu_seconds, threads, written_bytes};
+use crate::process::{
+    cpu_seconds, device_written_bytes, threads, written_by_thread, written_bytes,
+};
 use crate::profile::Profile;
 
 const MILLION: f64 = 1e6;
 const ONE: &str = "publish";
+/// The thread that prepares and reclaims segments.
+const KEEPER: &str = "falcon-keeper";
 
 /// 100 B, one publisher, one partition.
 pub(crate) fn one_publisher(stage: &Stage, broker: &mut Broker) -> Fallible<Vec<Line>> {
@@ -87,18 +91,15 @@ pub(crate) fn partitions(stage: &Stage, broker: &mut Broker) -> Fallible<Vec<Lin
 
 /// Processor time of the broker.
 pub(crate) fn processor(stage: &Stage, broker: &mut Broker) -> Fallible<Vec<Line>> {
-    const KEEPER: &str = "falcon-keeper";
     let (mut rounds, mut without) = (Vec::new(), Vec::new());
     for _ in 0..stage.rounds {
-        let of_keeper = || Ok(threads(broker.pid())?.get(KEEPER).copied().unwrap_or(0.0));
-        let keeper: Fallible<f64> = of_keeper();
-        let (all, keeper) = (cpu_seconds(broker.pid())?, keeper?);
+        let before = Processor::of(broker)?;
         let ran = stage.cold(broker, ONE)?;
+        let after = Processor::of(broker)?;
         let millions = ran.records / MILLION;
-        let all = (cpu_seconds(broker.pid())? - all) / millions;
-        let keeper: f64 = (of_keeper()? - keeper) / millions;
-        rounds.push(Round::alone(all));
-        without.push(all - keeper);
+        let (all, keeper) = (after.all - before.all, after.keeper - before.keeper);
+        rounds.push(Round::alone(all / millions));
+        without.push((all - keeper) / millions);
     }
     let goal = Goal::AtMost(0.35);
     let what = "processor time of the broker for a million durable 100 B records";
@@ -106,6 +107,22 @@ pub(crate) fn processor(stage: &Stage, broker: &mut Broker) -> Fallible<Vec<Line
     let without = median(&without);
     let note = format!("{without:.3} s without the thread that prepares and reclaims segments");
     Ok(vec![subject.line(rounds, vec![note])])
+}
+
+/// Seconds.
+struct Processor {
+    all: f64,
+    keeper: f64,
+}
+
+impl Processor {
+    fn of(broker: &Broker) -> Fallible<Self> {
+        let threads = threads(broker.pid())?;
+        Ok(Self {
+            all: cpu_seconds(broker.pid())?,
+            keeper: threads.get(KEEPER).copied().unwrap_or_default(),
+        })
+    }
 }
 
 /// Bytes written to the device.
@@ -116,40 +133,62 @@ pub(crate) fn written(stage: &Stage, broker: &mut Broker) -> Fallible<Vec<Line>>
     ];
     let mut lines = Vec::new();
     for (size, load, most) in loads {
-        let (mut rounds, mut prepared) = (Vec::new(), Vec::new());
+        let (mut rounds, mut besides) = (Vec::new(), <[Vec<f64>; 3]>::default());
         for _ in 0..stage.rounds {
             let before = Device::of(broker)?;
             let ran = stage.cold(broker, load)?;
-            let after = Device::of(broker)?;
-            let (all, ahead) = (after.all - before.all, after.prepared - before.prepared);
-            rounds.push(Round::alone((all - ahead) / ran.value_bytes));
-            prepared.push(ahead / ran.value_bytes);
+            let wrote = Device::of(broker)?.since(&before, ran.value_bytes);
+            rounds.push(Round::alone(wrote.all - wrote.prepared));
+            let all = [wrote.prepared, wrote.process, wrote.keeper];
+            for (figures, figure) in besides.iter_mut().zip(all) {
+                figures.push(figure);
+            }
         }
         let what = format!("bytes written to the device for a byte of payload, {size}");
         let subject = Subject::new(12, &what, Unit::Share, Goal::AtMost(most));
-        let is_told = broker.metrics()?.contains_key(PREPARED);
-        let note = if is_told {
-            format!("preparing segments: {:.3} besides", median(&prepared))
+        let [prepared, process, keeper] = besides.map(|figures| median(&figures));
+        let prepared = if broker.metrics()?.contains_key(PREPARED) {
+            format!("preparing segments: {prepared:.3} besides")
         } else {
             "with what preparing segments wrote".to_owned()
         };
-        lines.push(subject.line(rounds, vec![note]));
+        let process = format!(
+            "by the process' own account {process:.3}, of it the thread that prepares and reclaims segments \
+             {keeper:.3}; the account takes a large page that is written in part for all of it"
+        );
+        lines.push(subject.line(rounds, vec![prepared, process]));
     }
     Ok(lines)
 }
 
 const PREPARED: &str = "falcon_journal_prepared_bytes_total";
 
+/// Bytes.
 struct Device {
     all: f64,
+    process: f64,
+    keeper: f64,
     prepared: f64,
 }
 
 impl Device {
     fn of(broker: &Broker) -> Fallible<Self> {
+        let process = written_bytes(broker.pid())?;
         Ok(Self {
-            all: written_bytes(broker.pid())?,
+            all: device_written_bytes(broker.data())?.unwrap_or(process),
+            process,
+            keeper: written_by_thread(broker.pid(), KEEPER)?,
             prepared: broker.metric(PREPARED)?,
         })
+    }
+
+    /// What came since, by so many bytes of payload.
+    fn since(&self, before: &Self, payload: f64) -> Self {
+        Self {
+            all: (self.all - before.all) / payload,
+            process: (self.process - before.process) / payload,
+            keeper: (self.keeper - before.keeper) / payload,
+            prepared: (self.prepared - before.prepared) / payload,
+        }
     }
 }
