@@ -1,7 +1,7 @@
 //! What a record costs on its way through the protocol crate: build, check, read.
 //!
-//! `cargo bench --bench codec`. The denominator is the machine's own CRC-32 over the same bytes,
-//! measured in the same run.
+//! `cargo bench --bench codec`, by records and by bytes. The denominator is the machine's own CRC-32 over
+//! the same bytes, measured in the same run.
 #![allow(
     clippy::unwrap_used,
     missing_docs,
@@ -27,7 +27,10 @@ fn codec(criterion: &mut Criterion) {
         fill(&mut builder, &record);
         let bytes = builder.build(Producer::default()).unwrap();
         let batch = Batch::from_bytes(bytes.clone()).unwrap();
-        group.throughput(Throughput::Bytes(bytes.len() as u64));
+        group.throughput(Throughput::ElementsAndBytes {
+            elements: batch.records().unwrap().count() as u64,
+            bytes: bytes.len() as u64,
+        });
         group.bench_function(BenchmarkId::new("crc32", size), |bencher| {
             bencher.iter(|| crc32fast::hash(black_box(&bytes)));
         });
