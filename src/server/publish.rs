@@ -13,7 +13,7 @@ use super::connection::Connection;
 use super::frames::{FrameReader, READ_BYTES, ReadError};
 use super::refusal::Refusal;
 use crate::metrics::WriterMetrics;
-use crate::writer::{Appended, Command, Publish, PublishError};
+use crate::writer::{Appended, Command, Publish, PublishAnswer, PublishError};
 
 /// Charged for each publish beside its body: the command, its answer, its place in the queue.
 pub(super) const OVERHEAD_BYTES: usize = 512;
@@ -110,21 +110,25 @@ impl Connection {
         let (outbox, begun) = (Arc::clone(&self.outbox), self.begun);
         let bytes = batch.bytes().len() as u64;
         let answer = move |result: Result<Appended, PublishError>| {
-            match result {
+            let flush = match result {
                 Ok(appended) => {
                     count_acked(&outbox.metrics().writer, &appended, bytes);
-                    outbox.ack(correlation, &ack(&appended));
+                    outbox.ack(correlation, &ack(&appended))
                 }
-                Err(error) => outbox.refuse(Kind::Publish, correlation, &error.into()),
-            }
+                Err(error) => {
+                    outbox.refuse(Kind::Publish, correlation, &error.into());
+                    None
+                }
+            };
             outbox.answered(Kind::Publish, begun);
             drop(permits);
+            flush
         };
         let partition = publish.partition;
         let command = Publish {
             partition,
             batch,
-            answer: Box::new(answer),
+            answer: PublishAnswer::new(answer),
         };
         if let Err(closed) = self.shared.writer.send(Command::Publish(command)).await {
             self.refuse_publish(correlation, &closed.into());

@@ -111,7 +111,7 @@ impl Rig {
             Command::Publish(Publish {
                 partition: id,
                 batch: batch(producer, 100),
-                answer,
+                answer: PublishAnswer::from(answer),
             })
         })
     }
@@ -225,7 +225,7 @@ fn one_sync_covers_everything_that_waits() {
         rig.send(Command::Publish(Publish {
             partition: id(partition),
             batch,
-            answer,
+            answer: PublishAnswer::from(answer),
         }));
         answered.push(received);
     }
@@ -324,7 +324,7 @@ fn what_is_deleted_from_a_full_disk_gives_its_space_back_through_its_neighbours(
                 Command::Publish(Publish {
                     partition: id,
                     batch: batch(Producer::default(), bytes),
-                    answer,
+                    answer: PublishAnswer::from(answer),
                 })
             };
             rig.ask(publish).expect("published");
@@ -599,7 +599,7 @@ fn a_trim_survives_and_a_segment_roll_keeps_everything() {
         rig.send(Command::Publish(Publish {
             partition: id,
             batch,
-            answer,
+            answer: PublishAnswer::from(answer),
         }));
         answered.recv().expect("an answer").expect("published");
     }
