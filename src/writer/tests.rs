@@ -56,6 +56,8 @@ impl Rig {
             index_dir: Some(self.index.path().join("index")),
             segment_bytes: 64 << 10,
             first_segment_bytes: 64 << 10,
+            // A segment prepared meanwhile would take the fault that was meant for a commit.
+            spare_segments: 0,
             ..LocalConfig::new(Path::new("/data"))
         };
         let mut state = State::new(LIMITS);
