@@ -26,7 +26,7 @@ mod views;
 mod watermark;
 
 pub use command::{
-    Answer, Appended, Command, CommitOffsets, Publish, PublishAnswer, Step, StepEntry,
+    Answer, Appended, Command, CommitOffsets, Flush, Publish, PublishAnswer, Step, StepEntry,
     TopicAlteration, Trim,
 };
 pub use error::{JournalError, OffsetsError, ProducerError, PublishError, StepError, TopicError};

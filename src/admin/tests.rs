@@ -15,7 +15,9 @@ use crate::io::{SimDisk, SimFault};
 use crate::metrics::Metrics;
 use crate::store::local::{LocalConfig, LocalStore};
 use crate::store::{Replay, Store, Table};
-use crate::writer::{Command, Publish, PublishError, Running, State, StateLimits, spawn};
+use crate::writer::{
+    Command, Publish, PublishAnswer, PublishError, Running, State, StateLimits, spawn,
+};
 
 /// A writer on a simulated disk, watched through its admin port.
 struct Rig {
@@ -109,7 +111,10 @@ async fn publish(running: &Running, id: PartitionId) -> Result<(), PublishError>
     let publish = Publish {
         partition: id,
         batch: Batch::from_bytes(batch).expect("whole"),
-        answer: Box::new(move |result| drop(to.send(result.map(|_| ())))),
+        answer: PublishAnswer::new(move |result| {
+            drop(to.send(result.map(|_| ())));
+            None
+        }),
     };
     let sent = running.handle.send(Command::Publish(publish)).await;
     sent.expect("the writer takes it");

@@ -153,9 +153,11 @@ pub(super) async fn serve(
     };
     let write = write::run(write, Arc::clone(&outbox), delivery_queue, pace);
     let (abort, token) = (stop.abort.clone(), stop.abort.child_token());
-    let broken = token.clone();
+    let (broken, lender) = (token.clone(), Arc::clone(&outbox));
     let writing = tasks.spawn(async move {
         let written = abort.run_until_cancelled(write).await;
+        // A socket that was lent would stay open for as long as an answer is expected.
+        drop(lender.take_back());
         // Answers cannot leave any more: nothing of this connection has a purpose.
         broken.cancel();
         written

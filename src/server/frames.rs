@@ -134,6 +134,9 @@ impl FrameReader {
         bytes: usize,
         waiting: &AtomicUsize,
     ) -> Result<Bytes, ReadError> {
+        if self.buffer.len() >= bytes {
+            return Ok(self.take(bytes));
+        }
         let last = Self::due(bytes, self.stall);
         let mut due = Self::due(bytes, self.stall.min(WANTED_PATIENCE));
         loop {
@@ -173,6 +176,9 @@ impl FrameReader {
     /// stopped: the bytes must come within the patience and the time they take at
     /// [`BYTES_PER_SECOND_MIN`].
     async fn fill(&mut self, bytes: usize) -> Result<(), ReadError> {
+        if self.buffer.len() >= bytes {
+            return Ok(());
+        }
         self.fill_until(bytes, Self::due(bytes, self.stall)).await
     }
 

@@ -3,21 +3,36 @@
 //! Answers go into a buffer under a short lock, from any thread; the write task takes all of
 //! them at one wake-up. The buffer is bounded because requests in flight are, and because the
 //! read task takes no new request while more than [`ANSWER_BYTES_MAX`] wait.
+//!
+//! While the write task has nothing to do it lends its socket to the outbox: then the answers of a turn
+//! of the writer leave from there, without waking another thread for them. What the socket does not
+//! take at once is left to the write task.
 
-use std::sync::{Arc, Mutex, PoisonError};
+#[cfg(test)]
+mod tests;
 
-use bytes::{Bytes, BytesMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Buf, Bytes, BytesMut};
 use falcon_protocol::message::PublishAck;
 use falcon_protocol::{Frame, FrameHeader, Kind};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::refusal::Refusal;
 use crate::clock::Instant;
 use crate::metrics::Metrics;
+use crate::writer::Flush;
 
 /// LIMIT: bytes of answers that may wait before the connection reads no more requests.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 const ACK_BYTES: u32 = 24;
+/// A buffer of answers that grew beyond this is not kept.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+/// Connections with answers of one turn up to which the writer's thread sends them itself: one write
+/// costs about as much as waking the task that would do it.
+const DIRECT_MAX: usize = 4;
 
 /// Frames for the peer that go out behind the answers, in order.
 pub(super) struct Delivery {
@@ -37,6 +52,10 @@ pub(super) struct Delivery {
 pub(super) struct Outbox {
     metrics: Arc<Metrics>,
     state: Mutex<State>,
+    /// Bytes of answers that wait.
+    waiting: AtomicUsize,
+    /// Open subscriptions of the connection.
+    subscriptions: AtomicUsize,
     /// Something waits to be written, or nothing more will come.
     pub(super) wake: Notify,
     /// The buffer was taken.
@@ -47,6 +66,10 @@ pub(super) struct Outbox {
 struct State {
     answers: BytesMut,
     is_finished: bool,
+    /// The turn that is being answered will flush.
+    is_due: bool,
+    /// Lent by the write task while it waits: everything taken before has been written.
+    socket: Option<OwnedWriteHalf>,
 }
 
 impl Outbox {
@@ -54,9 +77,15 @@ impl Outbox {
         Self {
             metrics,
             state: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            subscriptions: AtomicUsize::new(0),
             wake: Notify::new(),
             taken: Notify::new(),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is counted of the broker.
@@ -68,6 +97,18 @@ impl Outbox {
     pub(super) fn count(&self, refusal: &Refusal) {
         let (code, rejection) = (refusal.code, refusal.rejection);
         self.metrics.server.refused(code, rejection);
+    }
+
+    /// A subscription opens.
+    pub(super) fn subscribed(&self) {
+        self.metrics.server.subscriptions.rise();
+        self.subscriptions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A subscription has ended.
+    pub(super) fn unsubscribed(&self) {
+        self.metrics.server.subscriptions.fall();
+        self.subscriptions.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Counts how long a request took that is answered now.
@@ -103,8 +144,12 @@ impl Outbox {
         ));
     }
 
-    /// Queues a publish answer without an allocation of its own.
-    pub(super) fn ack(&self, correlation: u32, ack: &PublishAck) {
+    /// Queues a publish answer without an allocation of its own; to be flushed with its turn.
+    pub(super) fn ack(
+        self: &Arc<Self>,
+        correlation: u32,
+        ack: &PublishAck,
+    ) -> Option<Arc<dyn Flush>> {
         let header = FrameHeader {
             body_bytes: ACK_BYTES,
             kind: Kind::Publish.number(),
@@ -113,16 +158,20 @@ impl Outbox {
             correlation,
         };
         self.metrics.server.frames_sent.of(Kind::Publish).add(1);
-        self.fill(|to| {
-            header.encode(to);
-            ack.encode(to);
-        });
+        let mut state = self.lock();
+        header.encode(&mut state.answers);
+        ack.encode(&mut state.answers);
+        self.waiting.store(state.answers.len(), Ordering::Relaxed);
+        let is_due = core::mem::replace(&mut state.is_due, true);
+        drop(state);
+        (!is_due).then(|| Arc::clone(self) as Arc<dyn Flush>)
     }
 
     fn fill(&self, write: impl FnOnce(&mut BytesMut)) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         let was_empty = state.answers.is_empty();
         write(&mut state.answers);
+        self.waiting.store(state.answers.len(), Ordering::Relaxed);
         drop(state);
         if was_empty {
             self.wake.notify_one();
@@ -131,20 +180,36 @@ impl Outbox {
 
     /// Moves the waiting answers to `into`, which must be empty. Returns whether more may come.
     pub(super) fn take(&self, into: &mut BytesMut) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if into.capacity() > KEPT_BYTES_MAX {
+            *into = BytesMut::new();
+        }
+        let mut state = self.lock();
         core::mem::swap(&mut state.answers, into);
         let is_open = !state.is_finished;
-        drop(state);
-        self.taken.notify_one();
+        self.emptied(&state);
         is_open
+    }
+
+    fn emptied(&self, state: &State) {
+        let before = self.waiting.swap(state.answers.len(), Ordering::Relaxed);
+        if before > ANSWER_BYTES_MAX {
+            self.taken.notify_one();
+        }
+    }
+
+    /// Lends the socket until [`take_back`](Self::take_back). For the write task alone, with nothing in hand.
+    pub(super) fn lend(&self, socket: OwnedWriteHalf) {
+        self.lock().socket = Some(socket);
+    }
+
+    /// The socket that was lent.
+    pub(super) fn take_back(&self) -> Option<OwnedWriteHalf> {
+        self.lock().socket.take()
     }
 
     /// Nothing more will be queued.
     pub(super) fn finish(&self) {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_finished = true;
+        self.lock().is_finished = true;
         self.wake.notify_one();
     }
 
@@ -152,18 +217,37 @@ impl Outbox {
     ///
     /// CANCEL SAFETY: holds nothing.
     pub(super) async fn room(&self) {
-        loop {
-            let taken = self.taken.notified();
-            let waiting = self
-                .state
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .answers
-                .len();
-            if waiting <= ANSWER_BYTES_MAX {
+        // ORDER: what was stored under the lock is seen here at the latest when `taken` says so.
+        while self.waiting.load(Ordering::Relaxed) > ANSWER_BYTES_MAX {
+            self.taken.notified().await;
+        }
+    }
+}
+
+impl Flush for Outbox {
+    fn flush(&self, count: usize) {
+        let mut state = self.lock();
+        state.is_due = false;
+        if state.answers.is_empty() {
+            return;
+        }
+        let State {
+            answers, socket, ..
+        } = &mut *state;
+        // Where deliveries are likely to follow, the write task sends both with one write.
+        if let Some(socket) = socket
+            && count <= DIRECT_MAX
+            && self.subscriptions.load(Ordering::Relaxed) == 0
+            && let Ok(written) = socket.try_write(answers)
+        {
+            self.metrics.server.bytes_sent.add(written as u64);
+            answers.advance(written);
+            self.emptied(&state);
+            if state.answers.is_empty() {
                 return;
             }
-            taken.await;
         }
+        drop(state);
+        self.wake.notify_one();
     }
 }

@@ -207,7 +207,7 @@ struct Open(Arc<Outbox>);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.metrics().server.subscriptions.fall();
+        self.0.unsubscribed();
     }
 }
 
@@ -218,7 +218,7 @@ impl Subscription {
         permit: Option<OwnedSemaphorePermit>,
     ) {
         let (control, connection) = (Arc::clone(&self.control), self.connection.clone());
-        self.outbox.metrics().server.subscriptions.rise();
+        self.outbox.subscribed();
         let _open = Open(Arc::clone(&self.outbox));
         // Opening is not interrupted by an end that was pipelined behind it: both are answered.
         let opened = connection.run_until_cancelled(self.open(starts)).await;

@@ -56,6 +56,7 @@ pub(super) async fn run(
             if !is_open {
                 break;
             }
+            outbox.lend(socket);
             // CANCEL SAFETY: a notification not waited for stays; `recv` loses nothing.
             tokio::select! {
                 biased;
@@ -65,6 +66,10 @@ pub(super) async fn run(
                     outbox.push(&Frame::request(Kind::Ping, 0, Bytes::new()));
                 }
             }
+            let Some(back) = outbox.take_back() else {
+                return Ok(());
+            };
+            socket = back;
             continue;
         }
         let mut parts = VecDeque::new();

@@ -1,6 +1,8 @@
 //! Answers that wait for the sync of their group.
 
-use super::command::{Answer, Appended, PublishAnswer};
+use std::sync::Arc;
+
+use super::command::{Answer, Appended, Flush, PublishAnswer};
 use super::error::{JournalError, PublishError};
 
 enum Pending {
@@ -12,6 +14,8 @@ enum Pending {
 #[derive(Default)]
 pub(super) struct Answers {
     pending: Vec<Pending>,
+    /// Who has answers of this turn to send.
+    flushes: Vec<Arc<dyn Flush>>,
 }
 
 impl Answers {
@@ -44,13 +48,20 @@ impl Answers {
         self.defer(answer, Err(refused.into()));
     }
 
-    /// Gives them all, now that it is known what became of the group.
+    /// Gives them all, now that it is known what became of the group; then they are sent, those for one
+    /// peer at once.
     pub(super) fn give(&mut self, outcome: Result<(), JournalError>) {
         for pending in self.pending.drain(..) {
             match pending {
                 Pending::Other(answer) => answer(outcome),
-                Pending::Publish(answer, result) => answer(settle(outcome, result)),
+                Pending::Publish(answer, result) => {
+                    self.flushes.extend(answer.give(settle(outcome, result)));
+                }
             }
+        }
+        let count = self.flushes.len();
+        for flush in self.flushes.drain(..) {
+            flush.flush(count);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What the writer can be asked to do.
 
+use std::sync::Arc;
+
 use falcon_protocol::message::{CommitOwned, ConfigEntry, ProducerGranted};
 use falcon_protocol::{Batch, Offset, OwnerEpoch, PartitionId, TopicId};
 
@@ -10,8 +12,40 @@ use crate::store::Purpose;
 /// Called once, on the writer's thread, with the outcome. Must not block.
 pub type Answer<T, E> = Box<dyn FnOnce(Result<T, E>) + Send>;
 
-/// Called once with the outcome of a publish.
-pub type PublishAnswer = Answer<Appended, PublishError>;
+/// Has answers that leave when the turn has given all of its answers.
+pub trait Flush: Send + Sync {
+    /// Sends them; `count` have some to send. Called on the writer's thread: must not block.
+    fn flush(&self, count: usize);
+}
+
+/// Answers who shall be flushed.
+type Give = dyn FnOnce(Result<Appended, PublishError>) -> Option<Arc<dyn Flush>> + Send;
+
+/// Gets the outcome of a publish.
+pub struct PublishAnswer(Box<Give>);
+
+impl PublishAnswer {
+    /// Calls `answer` once, on the writer's thread. Must not block. Who is returned is flushed behind
+    /// the last answer of the turn.
+    pub fn new(
+        answer: impl FnOnce(Result<Appended, PublishError>) -> Option<Arc<dyn Flush>> + Send + 'static,
+    ) -> Self {
+        Self(Box::new(answer))
+    }
+
+    pub(super) fn give(self, result: Result<Appended, PublishError>) -> Option<Arc<dyn Flush>> {
+        (self.0)(result)
+    }
+}
+
+impl From<Answer<Appended, PublishError>> for PublishAnswer {
+    fn from(answer: Answer<Appended, PublishError>) -> Self {
+        Self::new(move |result| {
+            answer(result);
+            None
+        })
+    }
+}
 
 /// The batch is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -56,6 +56,8 @@ impl Rig {
             index_dir: Some(self.index.path().join("index")),
             segment_bytes: 64 << 10,
             first_segment_bytes: 64 << 10,
+            // A segment prepared meanwhile would take the fault that was meant for a commit.
+            spare_segments: 0,
             ..LocalConfig::new(Path::new("/data"))
         };
         let mut state = State::new(LIMITS);
@@ -111,7 +113,7 @@ impl Rig {
             Command::Publish(Publish {
                 partition: id,
                 batch: batch(producer, 100),
-                answer,
+                answer: PublishAnswer::from(answer),
             })
         })
     }
@@ -225,7 +227,7 @@ fn one_sync_covers_everything_that_waits() {
         rig.send(Command::Publish(Publish {
             partition: id(partition),
             batch,
-            answer,
+            answer: PublishAnswer::from(answer),
         }));
         answered.push(received);
     }
@@ -324,7 +326,7 @@ fn what_is_deleted_from_a_full_disk_gives_its_space_back_through_its_neighbours(
                 Command::Publish(Publish {
                     partition: id,
                     batch: batch(Producer::default(), bytes),
-                    answer,
+                    answer: PublishAnswer::from(answer),
                 })
             };
             rig.ask(publish).expect("published");
@@ -599,7 +601,7 @@ fn a_trim_survives_and_a_segment_roll_keeps_everything() {
         rig.send(Command::Publish(Publish {
             partition: id,
             batch,
-            answer,
+            answer: PublishAnswer::from(answer),
         }));
         answered.recv().expect("an answer").expect("published");
     }

@@ -12,7 +12,7 @@ use falcon::io::RealDisk;
 use falcon::store::Store as _;
 use falcon::store::local::{LocalConfig, LocalStore};
 use falcon::writer::{
-    Answer, Command, Publish, Running, State, StateLimits, Step, StepEntry, spawn,
+    Answer, Command, Publish, PublishAnswer, Running, State, StateLimits, Step, StepEntry, spawn,
 };
 use falcon_protocol::message::{CommitOwned, GroupHold, OwnedCommit};
 use falcon_protocol::{Batch, Offset, OwnerEpoch, Partition, PartitionId, TopicId};
@@ -101,7 +101,7 @@ fn make(folder: &Path) {
             Command::Publish(Publish {
                 partition,
                 batch: records(count),
-                answer,
+                answer: PublishAnswer::from(answer),
             })
         });
     }

@@ -182,7 +182,7 @@ fn publishes_of_the_same_drain_come_before_the_step() {
     rig.send(Command::Publish(Publish {
         partition: a,
         batch: batch(Producer::default(), 10),
-        answer: published,
+        answer: PublishAnswer::from(published),
     }));
     let wanted = [10, 11].map(|expected| {
         let (answer, answered) = answer();

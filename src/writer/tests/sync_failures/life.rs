@@ -161,9 +161,10 @@ impl Life {
         let batch = batch_of(producer, &value);
         let (answered, wait) = answer::<(), ()>();
         let ledger = Arc::clone(&self.ledger);
-        let answer = Box::new(move |result: Result<Appended, PublishError>| {
+        let answer = PublishAnswer::new(move |result: Result<Appended, PublishError>| {
             ledger.note_publish(id, &value, &result);
             answered(Ok(()));
+            None
         });
         self.send(Command::Publish(Publish {
             partition: id,
@@ -226,7 +227,7 @@ impl Life {
             Command::Publish(Publish {
                 partition: id,
                 batch,
-                answer,
+                answer: PublishAnswer::from(answer),
             })
         });
         assert_eq!(
