@@ -83,19 +83,43 @@ pub(crate) async fn run(command: BenchCommand, global: Global) -> Result<(), Cli
 
 /// A value of so many bytes that do not compress, and with `mark` in front if there is room.
 fn value(bytes: u64, mark: u64) -> Bytes {
-    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    let mut value = Vec::with_capacity(bytes.max(MARK_BYTES));
-    value.extend_from_slice(&mark.to_le_bytes());
-    let mut random = mark | 1;
-    while value.len() < bytes {
-        // xorshift64, Marsaglia 2003: cheap, and no codec finds anything in it.
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        value.extend_from_slice(&random.to_le_bytes());
+    let mut value = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
+    // Four generators side by side, which a processor runs at a time.
+    let mut lanes =
+        [0, 1, 2, 3].map(|lane| mark.wrapping_mul(4).wrapping_add(lane).wrapping_mul(GOLDEN) | 1);
+    let mut blocks = value.chunks_exact_mut(LANE_BYTES * 4);
+    for block in &mut blocks {
+        for (random, part) in step(&mut lanes)
+            .iter()
+            .zip(block.chunks_exact_mut(LANE_BYTES))
+        {
+            part.copy_from_slice(&random.to_le_bytes());
+        }
     }
-    value.truncate(bytes);
+    let rest = blocks.into_remainder().chunks_mut(LANE_BYTES);
+    for (random, part) in step(&mut lanes).iter().zip(rest) {
+        for (byte, random) in part.iter_mut().zip(random.to_le_bytes()) {
+            *byte = random;
+        }
+    }
+    if let Some(front) = value.first_chunk_mut() {
+        *front = mark.to_le_bytes();
+    }
     Bytes::from(value)
+}
+
+const LANE_BYTES: usize = 8;
+/// 2^64 divided by the golden ratio: spreads marks that follow each other.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// xorshift64, Marsaglia 2003: cheap, and no codec finds anything in it.
+fn step(lanes: &mut [u64; 4]) -> [u64; 4] {
+    for random in lanes.iter_mut() {
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+    }
+    *lanes
 }
 
 /// Bytes of a mark in a value.
@@ -113,7 +137,7 @@ mod tests {
 
     #[test]
     fn values_have_their_size_and_mark() {
-        for bytes in [0, 1, 8, 9, 100, 1024] {
+        for bytes in [0, 1, 7, 8, 9, 32, 33, 100, 1024] {
             let made = value(bytes, 77);
             assert_eq!(made.len() as u64, bytes);
             assert_eq!(mark_of(&made), (bytes >= 8).then_some(77));
