@@ -9,6 +9,7 @@ use falcon_protocol::{BatchBuilder, Codec, Partition, Record};
 use tokio::time::Instant;
 
 use super::completion::{Completion, Ticket};
+use super::room::Room;
 use crate::clock;
 use crate::error::PublishError;
 
@@ -31,6 +32,20 @@ pub(super) struct OpenBatch {
     /// What its records took from the window.
     pub(super) window_bytes: usize,
     pub(super) opened_at: Instant,
+    /// Wall clock then.
+    opened_ms: i64,
+}
+
+impl OpenBatch {
+    /// When a record is put in, milliseconds since the Unix epoch: exact for the first record, so for records that
+    /// come one at a time; up to a tick of the system late for those that come in a flood.
+    fn now_ms(&self) -> i64 {
+        if self.builder.is_empty() {
+            self.opened_ms
+        } else {
+            clock::unix_ms_cheap().max(self.opened_ms)
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +74,7 @@ pub(super) struct Intake {
     pub(super) failed: Option<PublishError>,
     /// Why nothing is taken any more.
     pub(super) closed: Option<PublishError>,
+    pub(super) room: Room,
 }
 
 /// Whether the pump must be woken.
@@ -69,7 +85,7 @@ pub(super) enum Wake {
 }
 
 impl Intake {
-    pub(super) fn new(rules: BatchRules, partitions: u32) -> Self {
+    pub(super) fn new(rules: BatchRules, partitions: u32, window_bytes: usize) -> Self {
         let mut intake = Self {
             rules,
             queues: Vec::new(),
@@ -80,6 +96,7 @@ impl Intake {
             flush_below: 0,
             failed: None,
             closed: None,
+            room: Room::new(window_bytes),
         };
         intake.grow(partitions);
         intake.cursor = fastrand::usize(..intake.queues.len().max(1));
@@ -104,7 +121,6 @@ impl Intake {
         partition: Option<Partition>,
         record: &Record,
         window_bytes: usize,
-        now_ms: i64,
     ) -> Result<(Ticket, Wake), PublishError> {
         if let Some(reason) = &self.closed {
             return Err(reason.clone());
@@ -115,7 +131,8 @@ impl Intake {
         let mut builder_bytes = rules.batch_bytes;
         loop {
             let batch = self.open_batch(index, builder_bytes, &mut wake);
-            let pushed = batch.builder.push(record, now_ms);
+            let time_ms = record.timestamp_ms.unwrap_or_else(|| batch.now_ms());
+            let pushed = batch.builder.push(record, time_ms);
             let is_empty = batch.builder.is_empty();
             match pushed {
                 Ok(()) => {
@@ -207,6 +224,7 @@ impl Intake {
                 completion,
                 window_bytes: 0,
                 opened_at: clock::now(),
+                opened_ms: clock::unix_ms(),
             }
         })
     }

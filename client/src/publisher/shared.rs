@@ -1,6 +1,7 @@
 //! What the handles of a publisher share with its task.
 
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use falcon_protocol::{Partition, Record};
@@ -9,13 +10,15 @@ use tokio::sync::{Notify, Semaphore};
 use super::completion::{BatchReceipt, Completion, Ticket};
 use super::intake::{Intake, OpenBatch, Wake};
 use super::lane::Flight;
-use crate::clock;
 use crate::core::{Core, Counters};
 use crate::error::PublishError;
 use crate::sync::lock;
 
 /// What a record costs in the window beside its payload: its lengths and time in the batch.
 const RECORD_OVERHEAD_BYTES: usize = 16;
+/// So many records cost a sender one unit of what a task may do before it lets others run. A record is much
+/// less work than what the unit is made for.
+const RECORDS_PER_BUDGET_UNIT: u32 = 8;
 
 pub(super) struct Shared {
     pub(super) core: Arc<Core>,
@@ -24,8 +27,10 @@ pub(super) struct Shared {
     pub(super) linger: Duration,
     pub(super) delivery_timeout: Duration,
     pub(super) window_bytes: usize,
-    /// Room in the window, bytes. Fair: who waits longest is served first.
-    pub(super) window: Semaphore,
+    /// Where senders wait for room in the window, bytes: see [`Room`](super::room::Room).
+    pub(super) line: Semaphore,
+    /// Records sent, for turns.
+    pub(super) sent: AtomicU32,
     pub(super) intake: Mutex<Intake>,
     /// Wakes the pump.
     pub(super) wake: Notify,
@@ -38,28 +43,70 @@ impl Shared {
         u32::try_from(bytes.min(self.window_bytes)).unwrap_or(u32::MAX)
     }
 
-    /// Takes a record whose cost was taken from the window; gives it back on refusal.
+    /// Takes a record if there is room for it at once.
+    #[inline]
+    pub(super) fn try_admit(
+        &self,
+        partition: Option<Partition>,
+        record: &Record,
+        cost: u32,
+    ) -> Option<Result<Ticket, PublishError>> {
+        let mut intake = lock(&self.intake);
+        if let Some(reason) = &intake.closed {
+            return Some(Err(reason.clone()));
+        }
+        if !intake.room.try_take(cost as usize) {
+            return None;
+        }
+        Some(self.push(intake, partition, record, cost))
+    }
+
+    /// Takes a record whose cost was taken from the window.
     pub(super) fn admit(
         &self,
         partition: Option<Partition>,
         record: &Record,
         cost: u32,
     ) -> Result<Ticket, PublishError> {
-        let window_bytes = cost as usize;
-        let now_ms = record.timestamp_ms.unwrap_or_else(clock::unix_ms);
-        let pushed = lock(&self.intake).push(partition, record, window_bytes, now_ms);
-        match pushed {
+        self.push(lock(&self.intake), partition, record, cost)
+    }
+
+    /// Puts a record in; gives its cost back on refusal.
+    #[inline]
+    fn push(
+        &self,
+        mut intake: MutexGuard<'_, Intake>,
+        partition: Option<Partition>,
+        record: &Record,
+        cost: u32,
+    ) -> Result<Ticket, PublishError> {
+        match intake.push(partition, record, cost as usize) {
             Ok((ticket, wake)) => {
+                drop(intake);
                 if wake == Wake::Yes {
                     self.wake.notify_one();
                 }
                 Ok(ticket)
             }
             Err(error) => {
-                self.window.add_permits(window_bytes);
+                intake.room.give_back(cost as usize, &self.line);
                 Err(error)
             }
         }
+    }
+
+    /// Whether a sender has had its turn and should let others run.
+    pub(super) fn is_turn_over(&self) -> bool {
+        // Not exact when several count at a time, which is good enough for turns.
+        let sent = self.sent.load(Ordering::Relaxed).wrapping_add(1);
+        self.sent.store(sent, Ordering::Relaxed);
+        sent % RECORDS_PER_BUDGET_UNIT == 0
+    }
+
+    /// Bytes of the window that are taken.
+    pub(super) fn window_used_bytes(&self) -> usize {
+        let free = lock(&self.intake).room.free_bytes(&self.line);
+        self.window_bytes.saturating_sub(free)
     }
 
     /// Why nothing is taken any more.
@@ -71,7 +118,7 @@ impl Shared {
     /// Takes no more records, for this reason; the first one stays. Senders that wait are told.
     pub(super) fn close_with(&self, reason: PublishError) {
         lock(&self.intake).closed.get_or_insert(reason);
-        self.window.close();
+        self.line.close();
         self.wake.notify_one();
     }
 
@@ -158,8 +205,8 @@ impl Shared {
                 intake.failed.get_or_insert_with(|| error.clone());
             }
             intake.settle(number);
+            intake.room.give_back(window_bytes, &self.line);
         }
-        self.window.add_permits(window_bytes);
         completion.complete(outcome);
     }
 }

@@ -204,7 +204,7 @@ fn intake() -> Intake {
         batch_bytes: 1_000,
         batch_bytes_max: 10_000,
     };
-    Intake::new(rules, 2)
+    Intake::new(rules, 2, 1 << 20)
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn the_pump_is_woken_for_a_new_batch_and_for_a_full_one_only() {
     for _ in 0..20 {
         let record = Record::new(vec![b'x'; 100]);
         let (_ticket, wake) = intake
-            .push(Some(Partition(0)), &record, 100, 0)
+            .push(Some(Partition(0)), &record, 100)
             .expect("taken");
         wakes.push(wake);
     }
@@ -232,7 +232,7 @@ fn the_pump_is_woken_for_a_new_batch_and_for_a_full_one_only() {
 fn a_record_that_is_refused_leaves_nothing_behind() {
     let mut intake = intake();
     let huge = Record::new(vec![b'x'; 20_000]);
-    assert!(intake.push(Some(Partition(0)), &huge, 1, 0).is_err());
+    assert!(intake.push(Some(Partition(0)), &huge, 1).is_err());
     assert!(intake.is_settled());
     assert!(intake.take_batch(0, |_, _| true).is_none());
 }
