@@ -2,8 +2,8 @@
 //!
 //! Owns batching, the publish window, identity and sequences, and sending again. Promises: a
 //! receipt means durable; order within a partition is the order of `send`; a batch whose answer was
-//! lost is sent again as the same bytes; memory stays within the window; nothing waits for a tuned
-//! linger.
+//! lost is sent again as the same bytes; records stay within the window, and so does memory kept for
+//! the next; nothing waits for a tuned linger, and only behind many others for its turn.
 //!
 //! Must not know: sockets, and how a connection comes back.
 
@@ -15,6 +15,7 @@ mod lane;
 mod pump;
 mod room;
 mod shared;
+mod spares;
 #[cfg(test)]
 mod tests;
 mod verdict;

@@ -138,7 +138,7 @@ impl PublisherBuilder {
             line: Semaphore::new(0),
             sent: AtomicU32::new(0),
             intake: Mutex::new(Intake::new(rules, topic.partitions, window_bytes)),
-            wake: Notify::new(),
+            wake: Arc::new(Notify::new()),
         });
         let identity = if self.is_idempotent {
             init_producer(&shared).await?

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::completion::{Completion, Ticket};
 use super::room::Room;
+use super::spares::{Loan, Spares};
 use crate::clock;
 use crate::error::PublishError;
 
@@ -29,6 +30,7 @@ pub(super) struct OpenBatch {
     pub(super) number: u64,
     pub(super) builder: BatchBuilder,
     pub(super) completion: Arc<Completion>,
+    pub(super) loan: Loan,
     /// What its records took from the window.
     pub(super) window_bytes: usize,
     pub(super) opened_at: Instant,
@@ -75,6 +77,7 @@ pub(super) struct Intake {
     /// Why nothing is taken any more.
     pub(super) closed: Option<PublishError>,
     pub(super) room: Room,
+    pub(super) spares: Spares,
 }
 
 /// Whether the pump must be woken.
@@ -97,6 +100,7 @@ impl Intake {
             failed: None,
             closed: None,
             room: Room::new(window_bytes),
+            spares: Spares::new(window_bytes),
         };
         intake.grow(partitions);
         intake.cursor = fastrand::usize(..intake.queues.len().max(1));
@@ -209,6 +213,7 @@ impl Intake {
             rules,
             next_number,
             unsettled,
+            spares,
             ..
         } = self;
         #[expect(clippy::indexing_slicing, reason = "resized above when it was missing")]
@@ -218,10 +223,12 @@ impl Intake {
             let partition = Partition(u32::try_from(index).unwrap_or(u32::MAX));
             let completion = Completion::new(partition);
             unsettled.insert(number, Arc::clone(&completion));
+            let (buffer, loan) = spares.lend();
             OpenBatch {
                 number,
-                builder: BatchBuilder::new(rules.codec, bytes_max),
+                builder: BatchBuilder::with_buffer(rules.codec, bytes_max, buffer),
                 completion,
+                loan,
                 window_bytes: 0,
                 opened_at: clock::now(),
                 opened_ms: clock::unix_ms(),
@@ -235,9 +242,7 @@ impl Intake {
             return;
         };
         match queue.open.take() {
-            Some(batch) if batch.builder.is_empty() => {
-                self.unsettled.remove(&batch.number);
-            }
+            Some(batch) if batch.builder.is_empty() => self.discard(batch),
             Some(batch) => {
                 queue.full.push_back(batch);
                 self.advance_cursor(index);
@@ -249,8 +254,15 @@ impl Intake {
     fn discard_open(&mut self, index: usize) {
         let open = self.queues.get_mut(index).and_then(|q| q.open.take());
         if let Some(batch) = open {
-            self.unsettled.remove(&batch.number);
+            self.discard(batch);
         }
+    }
+
+    /// A batch that was opened for nothing.
+    fn discard(&mut self, batch: OpenBatch) {
+        self.unsettled.remove(&batch.number);
+        let buffer = batch.builder.into_buffer();
+        self.spares.take_back(batch.loan, Some(buffer));
     }
 
     fn advance_cursor(&mut self, left: usize) {

@@ -4,12 +4,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use falcon_protocol::{Partition, Record};
 use tokio::sync::{Notify, Semaphore};
 
 use super::completion::{BatchReceipt, Completion, Ticket};
 use super::intake::{Intake, OpenBatch, Wake};
 use super::lane::Flight;
+use super::spares::Loan;
 use crate::core::{Core, Counters};
 use crate::error::PublishError;
 use crate::sync::lock;
@@ -33,7 +35,7 @@ pub(super) struct Shared {
     pub(super) sent: AtomicU32,
     pub(super) intake: Mutex<Intake>,
     /// Wakes the pump.
-    pub(super) wake: Notify,
+    pub(super) wake: Arc<Notify>,
 }
 
 impl Shared {
@@ -129,35 +131,25 @@ impl Shared {
         waiting
     }
 
-    pub(super) fn succeed(&self, flight: &Flight, receipt: BatchReceipt) {
+    pub(super) fn succeed(&self, flight: Flight, receipt: BatchReceipt) {
         Counters::add(&self.core.counters.acked, u64::from(flight.records));
-        self.settle(
-            flight.number,
-            flight.window_bytes,
-            &flight.completion,
-            Ok(receipt),
-        );
+        let ended = Ended::of_flight(&flight);
+        // Nobody else has these bytes any more, unless the writer is about to drop them.
+        let buffer = flight.bytes.try_into_mut().ok();
+        self.settle(ended, buffer, &flight.completion, Ok(receipt));
     }
 
     pub(super) fn fail(&self, flight: &Flight, error: PublishError) {
         Counters::add(&self.core.counters.failed, u64::from(flight.records));
-        self.settle(
-            flight.number,
-            flight.window_bytes,
-            &flight.completion,
-            Err(error),
-        );
+        let ended = Ended::of_flight(flight);
+        self.settle(ended, None, &flight.completion, Err(error));
     }
 
     pub(super) fn fail_open(&self, batch: &OpenBatch, error: PublishError) {
         let records = u64::from(batch.builder.record_count());
         Counters::add(&self.core.counters.failed, records);
-        self.settle(
-            batch.number,
-            batch.window_bytes,
-            &batch.completion,
-            Err(error),
-        );
+        let ended = Ended::of_open(batch);
+        self.settle(ended, None, &batch.completion, Err(error));
     }
 
     /// Ends all that is left when the client stops.
@@ -169,12 +161,8 @@ impl Shared {
             let is_uncertain = flight.may_be_stored();
             Counters::add(&self.core.counters.abandoned, u64::from(flight.records));
             let error = PublishError::Abandoned { is_uncertain };
-            self.settle(
-                flight.number,
-                flight.window_bytes,
-                &flight.completion,
-                Err(error),
-            );
+            let ended = Ended::of_flight(&flight);
+            self.settle(ended, None, &flight.completion, Err(error));
         }
         let waiting = lock(&self.intake).take_all();
         for batch in waiting {
@@ -183,19 +171,15 @@ impl Shared {
             let error = PublishError::Abandoned {
                 is_uncertain: false,
             };
-            self.settle(
-                batch.number,
-                batch.window_bytes,
-                &batch.completion,
-                Err(error),
-            );
+            let ended = Ended::of_open(&batch);
+            self.settle(ended, None, &batch.completion, Err(error));
         }
     }
 
     fn settle(
         &self,
-        number: u64,
-        window_bytes: usize,
+        ended: Ended,
+        buffer: Option<BytesMut>,
         completion: &Completion,
         outcome: Result<BatchReceipt, PublishError>,
     ) {
@@ -204,9 +188,36 @@ impl Shared {
             if let Err(error) = &outcome {
                 intake.failed.get_or_insert_with(|| error.clone());
             }
-            intake.settle(number);
-            intake.room.give_back(window_bytes, &self.line);
+            intake.settle(ended.number);
+            intake.spares.take_back(ended.loan, buffer);
+            intake.room.give_back(ended.window_bytes, &self.line);
         }
         completion.complete(outcome);
+    }
+}
+
+/// What a batch held.
+#[derive(Debug, Clone, Copy)]
+struct Ended {
+    number: u64,
+    window_bytes: usize,
+    loan: Loan,
+}
+
+impl Ended {
+    const fn of_flight(flight: &Flight) -> Self {
+        Self {
+            number: flight.number,
+            window_bytes: flight.window_bytes,
+            loan: flight.loan,
+        }
+    }
+
+    const fn of_open(batch: &OpenBatch) -> Self {
+        Self {
+            number: batch.number,
+            window_bytes: batch.window_bytes,
+            loan: batch.loan,
+        }
     }
 }

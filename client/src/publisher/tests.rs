@@ -10,6 +10,7 @@ use falcon_protocol::{Batch, Codec, Offset, Partition, ProducerId, Record};
 use super::completion::{BatchReceipt, Completion, Ticket};
 use super::intake::{BatchRules, Intake, Wake};
 use super::lane::{Flight, Hold, IN_FLIGHT_MAX, Identity, Lane, Stage};
+use super::spares::Loan;
 use super::verdict::{Verdict, judge};
 use crate::clock;
 use crate::error::{LostReason, Refusal};
@@ -36,6 +37,7 @@ fn push(lane: &mut Lane, number: u64, values: &[&str]) {
         bytes: builder.build(producer).expect("not empty"),
         records,
         completion: Completion::new(Partition(0)),
+        loan: Loan::default(),
         window_bytes: 1,
         deadline: clock::deadline_in(Duration::from_secs(60)),
         stage: Stage::Waiting,
