@@ -98,6 +98,10 @@ impl Subscription {
     ///
     /// CANCEL SAFETY: a record not returned stays.
     pub async fn next(&mut self) -> Option<Result<Delivered, SubscribeError>> {
+        // Most are at hand: a record is large enough for each layer it passes through to be felt.
+        if let Some(record) = self.record_at_hand() {
+            return Some(record);
+        }
         std::future::poll_fn(|cx| self.poll_record(cx)).await
     }
 
@@ -139,28 +143,35 @@ impl Subscription {
         self.shared.ended.cancelled().await;
     }
 
+    /// The next record of the batch that is open, or why there is none; `None` when the batch has ended.
     #[inline]
+    fn record_at_hand(&mut self) -> Option<Result<Delivered, SubscribeError>> {
+        let current = self.current.as_mut()?;
+        match current.next_record()? {
+            Ok(view) => {
+                self.tally.note();
+                Some(Ok(Delivered {
+                    topic: Arc::clone(&self.shared.topic),
+                    partition: current.partition,
+                    offset: view.offset,
+                    timestamp_ms: view.timestamp_ms,
+                    append_time_ms: current.append_time_ms,
+                    key: view.key,
+                    value: view.value,
+                    headers: view.headers,
+                    grant: None,
+                }))
+            }
+            Err(error) => Some(Err(self.give_up(error))),
+        }
+    }
+
     fn poll_record(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Delivered, SubscribeError>>> {
         loop {
-            if let Some(current) = &mut self.current {
-                match current.next_record() {
-                    Some(Ok(view)) => {
-                        self.tally.note();
-                        return Poll::Ready(Some(Ok(Delivered {
-                            topic: Arc::clone(&self.shared.topic),
-                            partition: current.partition,
-                            offset: view.offset,
-                            timestamp_ms: view.timestamp_ms,
-                            append_time_ms: current.append_time_ms,
-                            key: view.key,
-                            value: view.value,
-                            headers: view.headers,
-                            grant: None,
-                        })));
-                    }
-                    Some(Err(error)) => return Poll::Ready(Some(Err(self.give_up(error)))),
-                    None => {}
-                }
+            if let Some(record) = self.record_at_hand() {
+                return Poll::Ready(Some(record));
+            }
+            if self.current.is_some() {
                 if let Err(error) = self.open_batch() {
                     return Poll::Ready(Some(Err(self.give_up(error))));
                 }

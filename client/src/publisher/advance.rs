@@ -130,10 +130,7 @@ impl Pump {
         let is_crowded = self.is_crowded(cause);
         let mut has_returned = cause == Cause::Returned;
         let mut is_kept = false;
-        loop {
-            let Some(lane) = self.lanes.get_mut(index).filter(|lane| lane.has_room()) else {
-                break;
-            };
+        while let Some(lane) = self.lanes.get_mut(index).filter(|lane| lane.has_room()) {
             let is_idle = lane.is_empty() || has_returned;
             let batch = {
                 let mut intake = lock(&self.shared.intake);

@@ -174,39 +174,42 @@ impl Pump {
     }
 
     fn handle(&mut self, turn: Turn, answers: &mut Vec<Answer>) {
+        // Room may have come while this task was awake for something else.
+        let is_about_all = self.is_blocked || matches!(turn, Turn::All);
         for answer in answers.drain(..) {
             self.unanswered -= 1;
             let lane = answer.tag.lane;
             self.answered(answer);
             self.advance(lane, Cause::Returned);
         }
-        match turn {
-            Turn::Woken => {}
-            Turn::Event(event) => {
+        if let Turn::Event(event) = turn {
+            self.apply(event);
+            // What else is there already needs no turn of its own.
+            while let Some(Some(event)) = self.events.next().now_or_never() {
                 self.apply(event);
-                // What else is there already needs no turn of its own.
-                while let Some(Some(event)) = self.events.next().now_or_never() {
-                    self.apply(event);
-                }
             }
-            Turn::All => {
-                self.is_blocked = false;
-                self.due = self.now + IDLE;
-                if self.now >= self.topic_due {
-                    self.topic_due = self.now + TOPIC_REFRESH;
-                    lock(&self.shared.intake).spares.trim();
-                    self.ask_topic();
-                }
-                for index in 0..self.lanes.len() {
-                    self.advance(index, Cause::Woken);
-                }
-            }
+        }
+        if is_about_all {
+            self.look_at_all();
         }
         let ready = lock(&self.shared.intake).take_ready();
         for index in ready {
             self.advance(index, Cause::Woken);
         }
         self.serve_crowd();
+    }
+
+    fn look_at_all(&mut self) {
+        self.is_blocked = false;
+        self.due = self.now + IDLE;
+        if self.now >= self.topic_due {
+            self.topic_due = self.now + TOPIC_REFRESH;
+            lock(&self.shared.intake).spares.trim();
+            self.ask_topic();
+        }
+        for index in 0..self.lanes.len() {
+            self.advance(index, Cause::Woken);
+        }
     }
 
     fn apply(&mut self, event: Event) {

@@ -102,7 +102,7 @@ impl Shared {
         // Not exact when several count at a time, which is good enough for turns.
         let sent = self.sent.load(Ordering::Relaxed).wrapping_add(1);
         self.sent.store(sent, Ordering::Relaxed);
-        sent % RECORDS_PER_BUDGET_UNIT == 0
+        sent.is_multiple_of(RECORDS_PER_BUDGET_UNIT)
     }
 
     /// Bytes of the window that are taken.
