@@ -18,6 +18,20 @@ pub(crate) fn unix_ms() -> i64 {
     unix_ms_of(SystemTime::now())
 }
 
+/// [`unix_ms`] as of the system's last tick, at most 10 ms ago: read in a fifth of the time.
+#[cfg(target_os = "linux")]
+pub(crate) fn unix_ms_cheap() -> i64 {
+    use rustix::time::{ClockId, clock_gettime};
+    let now = clock_gettime(ClockId::RealtimeCoarse);
+    now.tv_sec.saturating_mul(1000) + now.tv_nsec / 1_000_000
+}
+
+/// [`unix_ms`], where there is nothing cheaper.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn unix_ms_cheap() -> i64 {
+    unix_ms()
+}
+
 /// Milliseconds since the Unix epoch; saturates at both ends.
 pub(crate) fn unix_ms_of(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {

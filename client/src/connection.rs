@@ -14,9 +14,11 @@ mod outbox;
 mod reader;
 mod routes;
 mod session;
+mod tray;
 mod writer;
 
 pub(crate) use dial::{DialOptions, dial};
 pub(crate) use link::{Link, LinkState, supervise};
 pub(crate) use routes::{Incoming, Inlet};
 pub(crate) use session::{Session, StartError};
+pub(crate) use tray::{Answer, Tag, Tray};

@@ -1,7 +1,7 @@
 //! What all handles of one client share: the link, its tasks, the topics known, the counters.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use crate::clock;
 use crate::connection::{Link, Session, StartError};
 use crate::error::{Error, Refusal};
 use crate::step::StepLanes;
+use crate::sync::lock;
 use crate::topics::Topics;
 
 /// Records published by this client, by their end.
@@ -27,10 +28,49 @@ pub(crate) struct Counters {
     pub(crate) acked: AtomicU64,
     pub(crate) failed: AtomicU64,
     pub(crate) abandoned: AtomicU64,
+    /// By consumers, and by subscriptions that have ended.
     pub(crate) delivered: AtomicU64,
+    /// Of subscriptions that live.
+    tallies: Mutex<Vec<Arc<Tally>>>,
+}
+
+/// Records handed out by one subscription. Only that writes it, so counting a record takes no locked instruction.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(AtomicU64);
+
+impl Tally {
+    #[inline]
+    pub(crate) fn note(&self) {
+        self.0.store(self.count() + 1, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Counters {
+    /// A tally that [`delivered`](Self::delivered) has in it.
+    pub(crate) fn open_tally(&self) -> Arc<Tally> {
+        let tally = Arc::new(Tally::default());
+        lock(&self.tallies).push(Arc::clone(&tally));
+        tally
+    }
+
+    /// Its subscription has ended; what it counted stays.
+    pub(crate) fn close_tally(&self, ended: &Arc<Tally>) {
+        let mut tallies = lock(&self.tallies);
+        tallies.retain(|tally| !Arc::ptr_eq(tally, ended));
+        Self::add(&self.delivered, ended.count());
+    }
+
+    /// Records handed to the application.
+    pub(crate) fn delivered(&self) -> u64 {
+        let tallies = lock(&self.tallies);
+        let live: u64 = tallies.iter().map(|tally| tally.count()).sum();
+        self.delivered.load(Ordering::Relaxed) + live
+    }
+
     pub(crate) fn add(counter: &AtomicU64, records: u64) {
         counter.fetch_add(records, Ordering::Relaxed);
     }

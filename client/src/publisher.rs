@@ -2,8 +2,8 @@
 //!
 //! Owns batching, the publish window, identity and sequences, and sending again. Promises: a
 //! receipt means durable; order within a partition is the order of `send`; a batch whose answer was
-//! lost is sent again as the same bytes; memory stays within the window; nothing waits for a tuned
-//! linger.
+//! lost is sent again as the same bytes; records stay within the window, and so does memory kept for
+//! the next; nothing waits for a tuned linger, and only behind many others for its turn.
 //!
 //! Must not know: sockets, and how a connection comes back.
 
@@ -13,7 +13,9 @@ mod completion;
 mod intake;
 mod lane;
 mod pump;
+mod room;
 mod shared;
+mod spares;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -22,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use falcon_protocol::{Partition, Record};
-use tokio::sync::TryAcquireError;
+use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 
 pub use builder::PublisherBuilder;
@@ -115,11 +117,14 @@ impl Publisher {
         record: &Record,
     ) -> Result<Ticket, PublishError> {
         let shared = self.shared();
-        let cost = shared.cost(record);
-        match shared.window.acquire_many(cost).await {
-            Ok(permit) => permit.forget(),
-            Err(_) => return Err(shared.closed_reason()),
+        if shared.is_turn_over() {
+            consume_budget().await;
         }
+        let cost = shared.cost(record);
+        if let Some(admitted) = shared.try_admit(partition, record, cost) {
+            return admitted;
+        }
+        shared.take_room(cost).await?;
         shared.admit(partition, record, cost)
     }
 
@@ -143,15 +148,10 @@ impl Publisher {
         let record = record.into();
         let shared = self.shared();
         let cost = shared.cost(&record);
-        match shared.window.try_acquire_many(cost) {
-            Ok(permit) => permit.forget(),
-            Err(TryAcquireError::NoPermits) => return Err(TrySendError::Full(record)),
-            Err(TryAcquireError::Closed) => {
-                return Err(TrySendError::Failed(shared.closed_reason()));
-            }
+        match shared.try_admit(None, &record, cost) {
+            Some(admitted) => admitted.map_err(TrySendError::Failed),
+            None => Err(TrySendError::Full(record)),
         }
-        let admitted = shared.admit(None, &record, cost);
-        admitted.map_err(TrySendError::Failed)
     }
 
     /// Waits until everything sent before this call has ended: durable, or the first error. An
@@ -179,10 +179,7 @@ impl Publisher {
 
     /// Bytes of the window that are taken: payload not yet acknowledged.
     pub fn window_used_bytes(&self) -> usize {
-        let shared = self.shared();
-        shared
-            .window_bytes
-            .saturating_sub(shared.window.available_permits())
+        self.shared().window_used_bytes()
     }
 }
 

@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use falcon_protocol::batch::RecordView;
 use falcon_protocol::record::Header;
 use falcon_protocol::{Offset, OwnerEpoch, Partition};
 use futures_core::Stream;
@@ -29,7 +28,7 @@ pub use builder::{Reset, SubscriptionBuilder};
 pub use events::{SubscriptionEvent, SubscriptionEvents};
 
 use crate::consumer::Grant;
-use crate::core::{Counters, Keep};
+use crate::core::{Keep, Tally};
 use crate::error::SubscribeError;
 use crate::offsets::PartitionNumber;
 use crate::sync::lock;
@@ -84,6 +83,7 @@ impl Delivered {
 pub struct Subscription {
     shared: Arc<Shared>,
     current: Option<Current>,
+    tally: Arc<Tally>,
     /// Keeps the client open.
     _keep: Arc<Keep>,
 }
@@ -98,6 +98,10 @@ impl Subscription {
     ///
     /// CANCEL SAFETY: a record not returned stays.
     pub async fn next(&mut self) -> Option<Result<Delivered, SubscribeError>> {
+        // Most are at hand: a record is large enough for each layer it passes through to be felt.
+        if let Some(record) = self.record_at_hand() {
+            return Some(record);
+        }
         std::future::poll_fn(|cx| self.poll_record(cx)).await
     }
 
@@ -139,19 +143,35 @@ impl Subscription {
         self.shared.ended.cancelled().await;
     }
 
+    /// The next record of the batch that is open, or why there is none; `None` when the batch has ended.
+    #[inline]
+    fn record_at_hand(&mut self) -> Option<Result<Delivered, SubscribeError>> {
+        let current = self.current.as_mut()?;
+        match current.next_record()? {
+            Ok(view) => {
+                self.tally.note();
+                Some(Ok(Delivered {
+                    topic: Arc::clone(&self.shared.topic),
+                    partition: current.partition,
+                    offset: view.offset,
+                    timestamp_ms: view.timestamp_ms,
+                    append_time_ms: current.append_time_ms,
+                    key: view.key,
+                    value: view.value,
+                    headers: view.headers,
+                    grant: None,
+                }))
+            }
+            Err(error) => Some(Err(self.give_up(error))),
+        }
+    }
+
     fn poll_record(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Delivered, SubscribeError>>> {
         loop {
-            if let Some(current) = &mut self.current {
-                match current.next_record() {
-                    Some(Ok(view)) => {
-                        let append_time_ms = current.append_time_ms;
-                        let partition = current.partition;
-                        let record = self.delivered(partition, append_time_ms, view);
-                        return Poll::Ready(Some(Ok(record)));
-                    }
-                    Some(Err(error)) => return Poll::Ready(Some(Err(self.give_up(error)))),
-                    None => {}
-                }
+            if let Some(record) = self.record_at_hand() {
+                return Poll::Ready(Some(record));
+            }
+            if self.current.is_some() {
                 if let Err(error) = self.open_batch() {
                     return Poll::Ready(Some(Err(self.give_up(error))));
                 }
@@ -163,21 +183,6 @@ impl Subscription {
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
             }
-        }
-    }
-
-    fn delivered(&self, partition: Partition, append_time_ms: i64, view: RecordView) -> Delivered {
-        Counters::add(&self.shared.core.counters.delivered, 1);
-        Delivered {
-            topic: Arc::clone(&self.shared.topic),
-            partition,
-            offset: view.offset,
-            timestamp_ms: view.timestamp_ms,
-            append_time_ms,
-            key: view.key,
-            value: view.value,
-            headers: view.headers,
-            grant: None,
         }
     }
 
@@ -318,6 +323,7 @@ impl Stream for Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.shared.close();
+        self.shared.core.counters.close_tally(&self.tally);
     }
 }
 

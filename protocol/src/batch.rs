@@ -43,7 +43,7 @@ pub use records::{RecordView, Records};
 
 use crate::ids::{Offset, PartitionId, ProducerId};
 use crate::limits;
-use crate::wire::{self, WireError};
+use crate::wire::WireError;
 
 /// Bytes of a batch before its records.
 pub const BATCH_HEADER_BYTES: usize = 80;
@@ -398,16 +398,5 @@ impl Batch {
         let mut bytes = BytesMut::from(self.bytes.as_ref());
         stamp.write(&mut bytes)?;
         Self::from_bytes(bytes.freeze())
-    }
-}
-
-/// Length of the records region when nothing is compressed, from a record's parts.
-pub(crate) fn put_length(to: &mut impl BufMut, bytes: Option<&[u8]>) {
-    match bytes {
-        None => wire::write_varint(to, 0),
-        Some(bytes) => {
-            wire::write_varint(to, bytes.len() as u64 + 1);
-            to.put_slice(bytes);
-        }
     }
 }

@@ -26,7 +26,8 @@ pub struct Record {
     pub value: Option<Bytes>,
     /// Named values beside the payload.
     pub headers: Vec<Header>,
-    /// When the event happened, milliseconds since the Unix epoch; `None`: when it is batched.
+    /// When the event happened, milliseconds since the Unix epoch; `None`: when it is batched. A publisher takes the
+    /// exact time of a batch's first record, and for those behind it the time of the system's last tick.
     pub timestamp_ms: Option<i64>,
 }
 

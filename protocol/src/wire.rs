@@ -119,6 +119,22 @@ pub fn read_varint(from: &mut impl Buf, field: &'static str) -> Result<u64, Wire
     Err(WireError::Invalid { field })
 }
 
+/// [`read_varint`] of bytes that lie in one piece, where most are short.
+#[inline]
+pub(crate) fn read_varint_of(from: &mut &[u8], field: &'static str) -> Result<u64, WireError> {
+    match **from {
+        [first, ref rest @ ..] if first < 0x80 => {
+            *from = rest;
+            Ok(u64::from(first))
+        }
+        [first, second, ref rest @ ..] if second < 0x80 => {
+            *from = rest;
+            Ok(u64::from(first & 0x7f) | u64::from(second) << 7)
+        }
+        _ => read_varint(from, field),
+    }
+}
+
 /// Maps signed to unsigned so that small magnitudes stay small (0, -1, 1, -2 to 0, 1, 2, 3).
 pub const fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)).cast_unsigned()
@@ -141,6 +157,7 @@ mod tests {
                 write_varint(&mut out, value);
                 assert_eq!(out.len(), varint_bytes(value));
                 assert_eq!(read_varint(&mut out.as_slice(), "x"), Ok(value));
+                assert_eq!(read_varint_of(&mut out.as_slice(), "x"), Ok(value));
             }
         }
         for value in [0, -1, 1, i64::MIN, i64::MAX] {
@@ -152,5 +169,9 @@ mod tests {
     fn an_endless_varint_is_refused() {
         assert!(read_varint(&mut [0xff_u8; 11].as_slice(), "x").is_err());
         assert!(read_varint(&mut [0x80_u8; 3].as_slice(), "x").is_err());
+        for bytes in [&[][..], &[0x80], &[0x80; 3], &[0xff; 11]] {
+            let from = &mut &bytes[..];
+            assert!(read_varint_of(from, "x").is_err(), "{bytes:?}");
+        }
     }
 }

@@ -78,7 +78,7 @@ impl Client {
             acked: count(&core.counters.acked),
             failed: count(&core.counters.failed),
             abandoned: count(&core.counters.abandoned),
-            delivered: count(&core.counters.delivered),
+            delivered: core.counters.delivered(),
         }
     }
 

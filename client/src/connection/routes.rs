@@ -8,7 +8,8 @@ use falcon_protocol::{Frame, Kind, Partition};
 use tokio::sync::oneshot;
 
 use super::gate::Gate;
-use crate::error::Refusal;
+use super::tray::Slip;
+use crate::error::{LostReason, Refusal};
 
 /// What the broker sends to a subscription.
 #[derive(Debug)]
@@ -34,7 +35,15 @@ pub(crate) trait Inlet: Send + Sync {
 struct Pending {
     kind: Kind,
     publish_bytes: u64,
-    reply: oneshot::Sender<Frame>,
+    reply: Reply,
+}
+
+/// Where an answer goes.
+pub(super) enum Reply {
+    /// To whoever asked, alone.
+    One(oneshot::Sender<Frame>),
+    /// Among the others of a task.
+    Tray(Slip),
 }
 
 /// Requests and subscriptions of one connection.
@@ -43,6 +52,7 @@ pub(super) struct Routes {
     pub(super) gate: Gate,
     pub(super) is_open: bool,
     pub(super) is_draining: bool,
+    pub(super) is_room_wanted: bool,
     pending: HashMap<u32, Pending>,
     inlets: HashMap<u32, Arc<dyn Inlet>>,
 }
@@ -54,6 +64,7 @@ impl Routes {
             gate,
             is_open: true,
             is_draining: false,
+            is_room_wanted: false,
             pending: HashMap::new(),
             inlets: HashMap::new(),
         }
@@ -61,24 +72,25 @@ impl Routes {
 
     /// Registers a request that the gate let in. Its number is not in use: 0 is the connection's
     /// own, and a subscription keeps its number.
-    pub(super) fn add(
-        &mut self,
-        kind: Kind,
-        publish_bytes: u64,
-        inlet: Option<Arc<dyn Inlet>>,
-    ) -> (u32, oneshot::Receiver<Frame>) {
+    pub(super) fn add(&mut self, kind: Kind, publish_bytes: u64, reply: Reply) -> u32 {
         let correlation = self.free_number();
-        let (reply, answer) = oneshot::channel();
         let pending = Pending {
             kind,
             publish_bytes,
             reply,
         };
         self.pending.insert(correlation, pending);
-        if let Some(inlet) = inlet {
-            self.inlets.insert(correlation, inlet);
-        }
-        (correlation, answer)
+        correlation
+    }
+
+    /// What arrives for a subscription goes there.
+    pub(super) fn add_inlet(&mut self, subscription: u32, inlet: Arc<dyn Inlet>) {
+        self.inlets.insert(subscription, inlet);
+    }
+
+    /// Whether somebody found no room since the last answer.
+    pub(super) fn take_is_room_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.is_room_wanted)
     }
 
     fn free_number(&mut self) -> u32 {
@@ -107,8 +119,11 @@ impl Routes {
         if frame.error().is_some() && pending.kind == Kind::Subscribe {
             self.inlets.remove(&correlation);
         }
-        // Whoever asked may have given up; then nobody needs the answer.
-        pending.reply.send(frame).ok();
+        match pending.reply {
+            // Whoever asked may have given up; then nobody needs the answer.
+            Reply::One(reply) => drop(reply.send(frame)),
+            Reply::Tray(slip) => slip.answer(frame),
+        }
         Ok(())
     }
 
@@ -121,10 +136,16 @@ impl Routes {
         self.inlets.remove(&subscription);
     }
 
-    /// Ends all: waiting requests see their reply channel close.
-    pub(super) fn close(&mut self) {
+    /// Ends all: waiting requests learn that their answers are lost.
+    pub(super) fn close(&mut self, reason: &LostReason) {
         self.is_open = false;
-        self.pending.clear();
+        for (_, pending) in self.pending.drain() {
+            match pending.reply {
+                // Whoever asked sees that the channel closes, and looks the reason up.
+                Reply::One(reply) => drop(reply),
+                Reply::Tray(slip) => slip.lose(reason.clone()),
+            }
+        }
         self.inlets.clear();
     }
 }

@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::gate::Gate;
 use super::outbox::{OutFrame, Outbox};
-use super::routes::{Incoming, Inlet, Routes};
+use super::routes::{Incoming, Inlet, Reply, Routes};
+use super::tray::{Slip, Tag, Tray};
 use crate::error::{LostReason, Refusal};
 use crate::sync::lock;
 
@@ -115,29 +116,28 @@ impl Session {
         &self.room
     }
 
-    /// Starts a publish. Publishes started one after the other leave in that order.
+    /// Starts a publish, whose answer comes to `tray` under `tag`. Publishes started one after the other leave in
+    /// that order.
     pub(crate) fn start_publish(
         &self,
-        header: &[u8],
+        front: &[u8],
         batch: &Bytes,
-    ) -> Result<oneshot::Receiver<Frame>, StartError> {
-        self.start_bulk(Kind::Publish, header, batch)
+        (tray, tag): (&Arc<Tray>, Tag),
+    ) -> Result<(), StartError> {
+        let bytes = (front.len() + batch.len()) as u64;
+        let reply = || Reply::Tray(Slip::new(tray, tag));
+        let correlation = self.enter(Kind::Publish, bytes, reply)?;
+        let frame = OutFrame::request(Kind::Publish, correlation, front, batch.clone());
+        self.outbox.push_bulk(frame);
+        Ok(())
     }
 
     /// Starts a step, which counts as a publish of its size.
     pub(crate) fn start_step(&self, step: &Bytes) -> Result<oneshot::Receiver<Frame>, StartError> {
-        self.start_bulk(Kind::Step, &[], step)
-    }
-
-    fn start_bulk(
-        &self,
-        kind: Kind,
-        front: &[u8],
-        body: &Bytes,
-    ) -> Result<oneshot::Receiver<Frame>, StartError> {
-        let bytes = (front.len() + body.len()) as u64;
-        let (correlation, answer) = self.enter(kind, bytes, None)?;
-        let frame = OutFrame::request(kind, correlation, front, body.clone());
+        let (reply, answer) = oneshot::channel();
+        let reply = || Reply::One(reply);
+        let correlation = self.enter(Kind::Step, step.len() as u64, reply)?;
+        let frame = OutFrame::request(Kind::Step, correlation, &[], step.clone());
         self.outbox.push_bulk(frame);
         Ok(answer)
     }
@@ -148,7 +148,8 @@ impl Session {
         kind: Kind,
         body: Bytes,
     ) -> Result<oneshot::Receiver<Frame>, StartError> {
-        let (correlation, answer) = self.enter(kind, 0, None)?;
+        let (reply, answer) = oneshot::channel();
+        let correlation = self.enter(kind, 0, || Reply::One(reply))?;
         self.push(OutFrame::request(kind, correlation, &[], body));
         Ok(answer)
     }
@@ -159,7 +160,15 @@ impl Session {
         body: Bytes,
         inlet: Arc<dyn Inlet>,
     ) -> Result<(u32, oneshot::Receiver<Frame>), StartError> {
-        let (correlation, answer) = self.enter(Kind::Subscribe, 0, Some(inlet))?;
+        let (reply, answer) = oneshot::channel();
+        let correlation = {
+            let mut routes = lock(&self.routes);
+            let correlation =
+                Self::enter_in(&mut routes, Kind::Subscribe, 0, || Reply::One(reply))?;
+            // ORDER: known before the answer can be, and what is delivered behind it.
+            routes.add_inlet(correlation, inlet);
+            correlation
+        };
         self.push(OutFrame::request(Kind::Subscribe, correlation, &[], body));
         Ok((correlation, answer))
     }
@@ -168,18 +177,27 @@ impl Session {
         &self,
         kind: Kind,
         publish_bytes: u64,
-        inlet: Option<Arc<dyn Inlet>>,
-    ) -> Result<(u32, oneshot::Receiver<Frame>), StartError> {
-        let mut routes = lock(&self.routes);
+        reply: impl FnOnce() -> Reply,
+    ) -> Result<u32, StartError> {
+        Self::enter_in(&mut lock(&self.routes), kind, publish_bytes, reply)
+    }
+
+    fn enter_in(
+        routes: &mut Routes,
+        kind: Kind,
+        publish_bytes: u64,
+        reply: impl FnOnce() -> Reply,
+    ) -> Result<u32, StartError> {
         // Goodbye and Unsubscribe are how a draining connection comes to its end.
         let is_ending = matches!(kind, Kind::Goodbye | Kind::Unsubscribe);
         if !routes.is_open || (routes.is_draining && !is_ending) {
             return Err(StartError::Ended);
         }
         if !routes.gate.try_enter(publish_bytes) {
+            routes.is_room_wanted = true;
             return Err(StartError::Busy);
         }
-        Ok(routes.add(kind, publish_bytes, inlet))
+        Ok(routes.add(kind, publish_bytes, reply()))
     }
 
     /// Grants credit to a subscription. One way, never blocks.
@@ -207,7 +225,7 @@ impl Session {
     pub(crate) fn end(&self, reason: LostReason) {
         self.reason.set(reason).ok();
         // ORDER: the reason stands before anybody can learn of the end.
-        lock(&self.routes).close();
+        lock(&self.routes).close(&self.reason());
         self.ended.cancel();
         self.room.notify_waiters();
     }
@@ -278,8 +296,13 @@ impl Session {
         if let Some(refusal) = Refusal::of(&frame).filter(|_| is_about_all) {
             return Err(LostReason::Refused(refusal));
         }
-        let routed = lock(&self.routes).answer(frame);
-        self.room.notify_waiters();
+        let (routed, is_room_wanted) = {
+            let mut routes = lock(&self.routes);
+            (routes.answer(frame), routes.take_is_room_wanted())
+        };
+        if is_room_wanted {
+            self.room.notify_waiters();
+        }
         routed.map_err(LostReason::Protocol)
     }
 

@@ -1,10 +1,11 @@
 //! The writer task: frames to bytes, and a heartbeat when there are none.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::outbox::OutFrame;
@@ -50,14 +51,29 @@ async fn write_frames(
         if frame.body.len() <= COPY_BYTES_MAX {
             buffer.extend_from_slice(&frame.body);
         } else {
-            write_bytes(socket, buffer).await?;
+            write_both(socket, buffer, &frame.body).await?;
             buffer.clear();
-            write_bytes(socket, &frame.body).await?;
         }
     }
     write_bytes(socket, buffer).await?;
     buffer.clear();
     Ok(())
+}
+
+/// Writes one behind the other, without a packet of its own for the first.
+async fn write_both(
+    socket: &mut (impl AsyncWrite + Unpin),
+    mut front: &[u8],
+    mut body: &[u8],
+) -> Result<(), LostReason> {
+    while !front.is_empty() {
+        let parts = [IoSlice::new(front), IoSlice::new(body)];
+        let written = took_some(timeout(STALL, socket.write_vectored(&parts)).await)?;
+        let of_body = written.saturating_sub(front.len());
+        front = front.get(written..).unwrap_or_default();
+        body = body.get(of_body..).unwrap_or_default();
+    }
+    write_bytes(socket, body).await
 }
 
 /// Writes all; fails when nothing at all is taken for [`STALL`].
@@ -66,12 +82,16 @@ async fn write_bytes(
     mut bytes: &[u8],
 ) -> Result<(), LostReason> {
     while !bytes.is_empty() {
-        let written = timeout(STALL, socket.write(bytes)).await;
-        let written = written.map_err(|_| LostReason::Stalled(STALL))??;
-        if written == 0 {
-            return Err(LostReason::Io(io::ErrorKind::WriteZero));
-        }
+        let written = took_some(timeout(STALL, socket.write(bytes)).await)?;
         bytes = bytes.get(written..).unwrap_or_default();
     }
     Ok(())
+}
+
+/// How much a write took, if it took anything in time.
+fn took_some(written: Result<io::Result<usize>, Elapsed>) -> Result<usize, LostReason> {
+    match written.map_err(|_| LostReason::Stalled(STALL))?? {
+        0 => Err(LostReason::Io(io::ErrorKind::WriteZero)),
+        written => Ok(written),
+    }
 }

@@ -1,38 +1,74 @@
 //! One step of a lane: judge what was refused, expire what is late, take what waits, send.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use falcon_protocol::Partition;
 use falcon_protocol::ids::PartitionId;
 use falcon_protocol::message::{PUBLISH_HEADER_BYTES, PublishHeader};
-use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::intake::OpenBatch;
 use super::lane::{Flight, Hold, Lane, Stage};
-use super::pump::{Event, Pump};
-use crate::clock;
-use crate::connection::StartError;
+use super::pump::Pump;
+use crate::connection::{StartError, Tag};
 use crate::error::PublishError;
 use crate::sync::lock;
 
+/// Publishes under way up to which an open batch leaves as soon as its lane lets it. Beyond, more of them at a
+/// time would not be answered sooner; batches that wait for their turn grow instead, and become fewer.
+const CROWD: usize = 128;
+
+/// Why a lane is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Something may have changed.
+    Woken,
+    /// An answer came, which lets the open batch leave although others are under way.
+    Returned,
+    /// Its turn has come in the crowd.
+    Turn,
+}
+
 impl Pump {
-    /// Does what can be done in a lane: judge, expire, take, send. `has_returned` says that an
-    /// answer just came, which lets the open batch leave.
-    pub(super) fn advance(&mut self, index: usize, has_returned: bool) {
+    /// Does what can be done in a lane: judge, expire, take, send.
+    pub(super) fn advance(&mut self, index: usize, cause: Cause) {
         self.release(index);
         self.judge(index);
         self.expire(index);
-        self.fill(index, has_returned);
+        self.fill(index, cause);
         self.send(index);
         self.note_due(index);
     }
 
+    /// Whether what is under way is enough for now.
+    fn is_crowded(&self, cause: Cause) -> bool {
+        let is_in_turn = cause == Cause::Turn || self.crowd.is_empty();
+        self.unanswered >= CROWD || self.is_blocked || !is_in_turn
+    }
+
+    /// Lets those in the crowd leave whose turn it is.
+    pub(super) fn serve_crowd(&mut self) {
+        while self.unanswered < CROWD && !self.is_blocked {
+            let Some(index) = self.crowd.pop_front() else {
+                return;
+            };
+            if let Some(lane) = self.lanes.get_mut(index) {
+                lane.is_in_crowd = false;
+            }
+            self.advance(index, Cause::Turn);
+        }
+    }
+
+    fn join_crowd(&mut self, index: usize) {
+        if let Some(lane) = self.lanes.get_mut(index).filter(|l| !l.is_in_crowd) {
+            lane.is_in_crowd = true;
+            self.crowd.push_back(index);
+        }
+    }
+
     /// A wait that is over holds no longer.
     fn release(&mut self, index: usize) {
-        let now = clock::now();
+        let now = self.now;
         let lane = self.lanes.get_mut(index);
         if let Some(lane) = lane.filter(|l| matches!(l.hold, Hold::Until(at) if at <= now)) {
             lane.hold = Hold::Flowing;
@@ -40,7 +76,7 @@ impl Pump {
     }
 
     fn expire(&mut self, index: usize) {
-        let now = clock::now();
+        let now = self.now;
         while let Some(lane) = self.lanes.get(index) {
             let Some(front) = lane.front().filter(|front| front.deadline <= now) else {
                 break;
@@ -55,10 +91,11 @@ impl Pump {
         self.expire_waiting(index, now);
     }
 
-    /// What waits in the intake of a lane that cannot take it has a deadline too.
+    /// What waits in the intake of a lane that cannot take it, or in the crowd, has a deadline too.
     fn expire_waiting(&mut self, index: usize, now: Instant) {
         let after = self.shared.delivery_timeout;
-        let Some(lane) = self.lanes.get(index).filter(|lane| !lane.has_room()) else {
+        let waits = |lane: &&Lane| !lane.has_room() || lane.is_in_crowd;
+        let Some(lane) = self.lanes.get(index).filter(waits) else {
             return;
         };
         let mut expired = Vec::new();
@@ -88,13 +125,12 @@ impl Pump {
     }
 
     /// Takes batches from the intake while there is room for them in flight.
-    fn fill(&mut self, index: usize, mut has_returned: bool) {
-        let linger = self.shared.linger;
-        let now = clock::now();
-        loop {
-            let Some(lane) = self.lanes.get_mut(index).filter(|lane| lane.has_room()) else {
-                return;
-            };
+    fn fill(&mut self, index: usize, cause: Cause) {
+        let (linger, now) = (self.shared.linger, self.now);
+        let is_crowded = self.is_crowded(cause);
+        let mut has_returned = cause == Cause::Returned;
+        let mut is_kept = false;
+        while let Some(lane) = self.lanes.get_mut(index).filter(|lane| lane.has_room()) {
             let is_idle = lane.is_empty() || has_returned;
             let batch = {
                 let mut intake = lock(&self.shared.intake);
@@ -102,14 +138,19 @@ impl Pump {
                 let is_closing = intake.closed.is_some();
                 intake.take_batch(index, |number, opened_at| {
                     let lingered = opened_at + linger <= now;
-                    is_idle && (lingered || number < flush_below || is_closing)
+                    let may_leave = is_idle && (lingered || number < flush_below || is_closing);
+                    is_kept = may_leave && is_crowded;
+                    may_leave && !is_crowded
                 })
             };
             has_returned = false;
-            let Some(batch) = batch else { return };
+            let Some(batch) = batch else { break };
             if let Some(flight) = into_flight(lane, batch, self.shared.delivery_timeout) {
                 lane.push(flight);
             }
+        }
+        if is_kept {
+            self.join_crowd(index);
         }
     }
 
@@ -128,33 +169,27 @@ impl Pump {
             },
             timeout_ms: 0,
         };
-        let mut front = BytesMut::with_capacity(PUBLISH_HEADER_BYTES);
-        header.encode(&mut front);
+        let mut front = [0; PUBLISH_HEADER_BYTES];
+        header.encode(&mut front.as_mut_slice());
         while let Some(flight) = lane.next_to_send(number_of_session) {
-            let answer = match session.start_publish(&front, &flight.bytes) {
-                Ok(answer) => answer,
+            let tag = Tag {
+                lane: index,
+                number: flight.number,
+                session: number_of_session,
+            };
+            match session.start_publish(&front, &flight.bytes, (&self.tray, tag)) {
+                Ok(()) => {}
                 Err(StartError::Busy) => {
                     self.is_blocked = true;
                     return;
                 }
                 Err(StartError::Ended) => return,
-            };
+            }
             flight.stage = Stage::Sent {
                 session: number_of_session,
             };
             flight.attempts += 1;
-            let number = flight.number;
-            let session = Arc::clone(session);
-            let event = async move {
-                let answer = answer.await.map_err(|_| session.reason());
-                Event::Answered {
-                    lane: index,
-                    number,
-                    session: number_of_session,
-                    answer,
-                }
-            };
-            self.events.push(event.boxed());
+            self.unanswered += 1;
         }
     }
 
@@ -169,7 +204,7 @@ impl Pump {
         if let Some(front) = lane.front() {
             self.due = self.due.min(front.deadline);
         } else if let Some(opened_at) = lock(&self.shared.intake).oldest(index) {
-            let wait = if lane.has_room() {
+            let wait = if lane.has_room() && !lane.is_in_crowd {
                 self.shared.linger
             } else {
                 self.shared.delivery_timeout
@@ -193,6 +228,7 @@ fn into_flight(
         bytes,
         records,
         completion: batch.completion,
+        loan: batch.loan,
         window_bytes: batch.window_bytes,
         deadline: batch.opened_at + delivery_timeout,
         stage: Stage::Waiting,

@@ -1,5 +1,6 @@
 //! Options of a publisher.
 
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -134,9 +135,10 @@ impl PublisherBuilder {
             linger: self.linger,
             delivery_timeout: self.delivery_timeout,
             window_bytes,
-            window: Semaphore::new(window_bytes),
-            intake: Mutex::new(Intake::new(rules, topic.partitions)),
-            wake: Notify::new(),
+            line: Semaphore::new(0),
+            sent: AtomicU32::new(0),
+            intake: Mutex::new(Intake::new(rules, topic.partitions, window_bytes)),
+            wake: Arc::new(Notify::new()),
         });
         let identity = if self.is_idempotent {
             init_producer(&shared).await?

@@ -9,6 +9,8 @@ use falcon_protocol::{BatchBuilder, Codec, Partition, Record};
 use tokio::time::Instant;
 
 use super::completion::{Completion, Ticket};
+use super::room::Room;
+use super::spares::{Loan, Spares};
 use crate::clock;
 use crate::error::PublishError;
 
@@ -28,9 +30,24 @@ pub(super) struct OpenBatch {
     pub(super) number: u64,
     pub(super) builder: BatchBuilder,
     pub(super) completion: Arc<Completion>,
+    pub(super) loan: Loan,
     /// What its records took from the window.
     pub(super) window_bytes: usize,
     pub(super) opened_at: Instant,
+    /// Wall clock then.
+    opened_ms: i64,
+}
+
+impl OpenBatch {
+    /// When a record is put in, milliseconds since the Unix epoch: exact for the first record, so for records that
+    /// come one at a time; up to a tick of the system late for those that come in a flood.
+    fn now_ms(&self) -> i64 {
+        if self.builder.is_empty() {
+            self.opened_ms
+        } else {
+            clock::unix_ms_cheap().max(self.opened_ms)
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +76,8 @@ pub(super) struct Intake {
     pub(super) failed: Option<PublishError>,
     /// Why nothing is taken any more.
     pub(super) closed: Option<PublishError>,
+    pub(super) room: Room,
+    pub(super) spares: Spares,
 }
 
 /// Whether the pump must be woken.
@@ -69,7 +88,7 @@ pub(super) enum Wake {
 }
 
 impl Intake {
-    pub(super) fn new(rules: BatchRules, partitions: u32) -> Self {
+    pub(super) fn new(rules: BatchRules, partitions: u32, window_bytes: usize) -> Self {
         let mut intake = Self {
             rules,
             queues: Vec::new(),
@@ -80,6 +99,8 @@ impl Intake {
             flush_below: 0,
             failed: None,
             closed: None,
+            room: Room::new(window_bytes),
+            spares: Spares::new(window_bytes),
         };
         intake.grow(partitions);
         intake.cursor = fastrand::usize(..intake.queues.len().max(1));
@@ -104,7 +125,6 @@ impl Intake {
         partition: Option<Partition>,
         record: &Record,
         window_bytes: usize,
-        now_ms: i64,
     ) -> Result<(Ticket, Wake), PublishError> {
         if let Some(reason) = &self.closed {
             return Err(reason.clone());
@@ -115,7 +135,8 @@ impl Intake {
         let mut builder_bytes = rules.batch_bytes;
         loop {
             let batch = self.open_batch(index, builder_bytes, &mut wake);
-            let pushed = batch.builder.push(record, now_ms);
+            let time_ms = record.timestamp_ms.unwrap_or_else(|| batch.now_ms());
+            let pushed = batch.builder.push(record, time_ms);
             let is_empty = batch.builder.is_empty();
             match pushed {
                 Ok(()) => {
@@ -192,6 +213,7 @@ impl Intake {
             rules,
             next_number,
             unsettled,
+            spares,
             ..
         } = self;
         #[expect(clippy::indexing_slicing, reason = "resized above when it was missing")]
@@ -201,12 +223,15 @@ impl Intake {
             let partition = Partition(u32::try_from(index).unwrap_or(u32::MAX));
             let completion = Completion::new(partition);
             unsettled.insert(number, Arc::clone(&completion));
+            let (buffer, loan) = spares.lend();
             OpenBatch {
                 number,
-                builder: BatchBuilder::new(rules.codec, bytes_max),
+                builder: BatchBuilder::with_buffer(rules.codec, bytes_max, buffer),
                 completion,
+                loan,
                 window_bytes: 0,
                 opened_at: clock::now(),
+                opened_ms: clock::unix_ms(),
             }
         })
     }
@@ -217,9 +242,7 @@ impl Intake {
             return;
         };
         match queue.open.take() {
-            Some(batch) if batch.builder.is_empty() => {
-                self.unsettled.remove(&batch.number);
-            }
+            Some(batch) if batch.builder.is_empty() => self.discard(batch),
             Some(batch) => {
                 queue.full.push_back(batch);
                 self.advance_cursor(index);
@@ -231,8 +254,15 @@ impl Intake {
     fn discard_open(&mut self, index: usize) {
         let open = self.queues.get_mut(index).and_then(|q| q.open.take());
         if let Some(batch) = open {
-            self.unsettled.remove(&batch.number);
+            self.discard(batch);
         }
+    }
+
+    /// A batch that was opened for nothing.
+    fn discard(&mut self, batch: OpenBatch) {
+        self.unsettled.remove(&batch.number);
+        let buffer = batch.builder.into_buffer();
+        self.spares.take_back(batch.loan, Some(buffer));
     }
 
     fn advance_cursor(&mut self, left: usize) {

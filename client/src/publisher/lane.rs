@@ -17,6 +17,7 @@ use falcon_protocol::{Batch, BatchBuilder, Producer, Record, limits::BATCH_BYTES
 use tokio::time::Instant;
 
 use super::completion::Completion;
+use super::spares::Loan;
 use crate::error::{LostReason, Refusal};
 pub(super) use crate::identity::Identity;
 
@@ -41,6 +42,7 @@ pub(super) struct Flight {
     pub(super) bytes: Bytes,
     pub(super) records: u32,
     pub(super) completion: Arc<Completion>,
+    pub(super) loan: Loan,
     pub(super) window_bytes: usize,
     pub(super) deadline: Instant,
     pub(super) stage: Stage,
@@ -76,6 +78,8 @@ pub(super) struct Lane {
     next_sequence: u64,
     flights: VecDeque<Flight>,
     pub(super) hold: Hold,
+    /// Its open batch waits for its turn.
+    pub(super) is_in_crowd: bool,
     pub(super) last_trouble: Option<String>,
 }
 
@@ -86,6 +90,7 @@ impl Lane {
             next_sequence: 0,
             flights: VecDeque::new(),
             hold: Hold::Flowing,
+            is_in_crowd: false,
             last_trouble: None,
         }
     }

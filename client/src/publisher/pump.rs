@@ -1,23 +1,24 @@
 //! The task of a publisher: takes batches from the intake, sends them, hears the answers.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use falcon_protocol::Frame;
 use falcon_protocol::message::PublishAck;
 use futures_util::FutureExt;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
+use super::advance::Cause;
 use super::completion::BatchReceipt;
 use super::lane::{Flight, Identity, Lane};
 use super::shared::Shared;
 use crate::backoff::Backoff;
 use crate::clock;
-use crate::connection::{LinkState, Session};
+use crate::connection::{Answer, LinkState, Session, Tag, Tray};
 use crate::error::{Error, LostReason, PublishError, Refusal};
 use crate::sync::lock;
 use crate::topics::TopicMeta;
@@ -29,13 +30,6 @@ const IDLE: Duration = Duration::from_secs(600);
 
 /// What a pump learns from what it asked for.
 pub(super) enum Event {
-    /// A publish was answered, or will not be.
-    Answered {
-        lane: usize,
-        number: u64,
-        session: u64,
-        answer: Result<Frame, LostReason>,
-    },
     /// A new identity came, or did not.
     Identity(Result<Identity, Error>),
     /// Fresh knowledge of the topic came, or did not.
@@ -44,7 +38,8 @@ pub(super) enum Event {
 
 /// Why the loop turns.
 enum Turn {
-    Intake,
+    /// Records or answers came.
+    Woken,
     Event(Event),
     All,
 }
@@ -57,6 +52,14 @@ pub(super) struct Pump {
     pub(super) identity: Identity,
     pub(super) topic: TopicMeta,
     pub(super) events: FuturesUnordered<BoxFuture<'static, Event>>,
+    /// Where answers to publishes arrive.
+    pub(super) tray: Arc<Tray>,
+    /// Publishes that were sent and not answered.
+    pub(super) unanswered: usize,
+    /// Lanes whose open batch waits because so many are under way, in turn.
+    pub(super) crowd: VecDeque<usize>,
+    /// When this turn began.
+    pub(super) now: Instant,
     pub(super) is_identity_asked: bool,
     pub(super) is_topic_asked: bool,
     link: watch::Receiver<LinkState>,
@@ -72,6 +75,7 @@ pub(super) struct Pump {
 impl Pump {
     pub(super) fn new(shared: Arc<Shared>, identity: Identity, topic: TopicMeta) -> Self {
         let link = shared.core.link.watch();
+        let tray = Tray::new(Arc::clone(&shared.wake));
         let mut pump = Self {
             shared,
             lanes: Vec::new(),
@@ -79,6 +83,10 @@ impl Pump {
             identity,
             topic,
             events: FuturesUnordered::new(),
+            tray,
+            unanswered: 0,
+            crowd: VecDeque::new(),
+            now: clock::now(),
             is_identity_asked: false,
             is_topic_asked: false,
             link,
@@ -124,6 +132,9 @@ impl Pump {
 
     async fn turn_until_done(&mut self) {
         let mut turn = Turn::All;
+        let mut answers = Vec::new();
+        let due = sleep_until(self.due);
+        tokio::pin!(due);
         loop {
             self.session = self.link.borrow_and_update().session();
             let session = self.session.clone();
@@ -133,82 +144,93 @@ impl Pump {
             tokio::pin!(room);
             // ORDER: registered before publishes are started, or room that appears is missed.
             room.as_mut().enable();
-            self.handle(turn);
+            self.now = clock::now();
+            self.tray.take(&mut answers);
+            self.handle(turn, &mut answers);
             if self.is_done() {
                 return;
             }
             let is_blocked = self.is_blocked;
-            // CANCEL SAFETY: notifications not consumed stay; answers not taken stay in `events`;
-            // `changed` and `room` only wait.
-            let next = timeout_at(self.due.min(self.topic_due), async {
+            let due_at = self.due.min(self.topic_due);
+            if due.deadline() != due_at {
+                due.as_mut().reset(due_at);
+            }
+            // CANCEL SAFETY: notifications not consumed stay; what was not taken stays in `events` and
+            // in the tray; `changed` and `room` only wait.
+            let next = async {
                 tokio::select! {
-                    () = self.shared.wake.notified() => Turn::Intake,
+                    () = self.shared.wake.notified() => Turn::Woken,
                     Some(event) = self.events.next() => Turn::Event(event),
                     _ = self.link.changed() => Turn::All,
                     () = room, if is_blocked => Turn::All,
                 }
-            });
-            turn = next.await.unwrap_or(Turn::All);
+            };
+            // CANCEL SAFETY: as above; a timer only waits.
+            turn = tokio::select! {
+                turn = next => turn,
+                () = due.as_mut() => Turn::All,
+            };
         }
     }
 
-    fn handle(&mut self, turn: Turn) {
-        match turn {
-            Turn::Intake => {}
-            Turn::Event(event) => {
+    fn handle(&mut self, turn: Turn, answers: &mut Vec<Answer>) {
+        // Room may have come while this task was awake for something else.
+        let is_about_all = self.is_blocked || matches!(turn, Turn::All);
+        for answer in answers.drain(..) {
+            self.unanswered -= 1;
+            let lane = answer.tag.lane;
+            self.answered(answer);
+            self.advance(lane, Cause::Returned);
+        }
+        if let Turn::Event(event) = turn {
+            self.apply(event);
+            // What else is there already needs no turn of its own.
+            while let Some(Some(event)) = self.events.next().now_or_never() {
                 self.apply(event);
-                // What else is there already needs no turn of its own.
-                while let Some(Some(event)) = self.events.next().now_or_never() {
-                    self.apply(event);
-                }
             }
-            Turn::All => {
-                self.is_blocked = false;
-                self.due = clock::deadline_in(IDLE);
-                if clock::now() >= self.topic_due {
-                    self.topic_due = clock::deadline_in(TOPIC_REFRESH);
-                    self.ask_topic();
-                }
-                for index in 0..self.lanes.len() {
-                    self.advance(index, false);
-                }
-            }
+        }
+        if is_about_all {
+            self.look_at_all();
         }
         let ready = lock(&self.shared.intake).take_ready();
         for index in ready {
-            self.advance(index, false);
+            self.advance(index, Cause::Woken);
+        }
+        self.serve_crowd();
+    }
+
+    fn look_at_all(&mut self) {
+        self.is_blocked = false;
+        self.due = self.now + IDLE;
+        if self.now >= self.topic_due {
+            self.topic_due = self.now + TOPIC_REFRESH;
+            lock(&self.shared.intake).spares.trim();
+            self.ask_topic();
+        }
+        for index in 0..self.lanes.len() {
+            self.advance(index, Cause::Woken);
         }
     }
 
     fn apply(&mut self, event: Event) {
         match event {
-            Event::Answered {
-                lane,
-                number,
-                session,
-                answer,
-            } => {
-                self.answered(lane, number, session, answer);
-                self.advance(lane, true);
-            }
             Event::Identity(granted) => self.identity_came(granted),
             Event::Topic(meta) => self.topic_came(&meta),
         }
     }
 
-    fn answered(
-        &mut self,
-        index: usize,
-        number: u64,
-        session: u64,
-        answer: Result<Frame, LostReason>,
-    ) {
-        let Some(lane) = self.lanes.get_mut(index) else {
-            return;
-        };
-        let frame = match answer {
+    fn answered(&mut self, answer: Answer) {
+        let Tag {
+            lane: index,
+            number,
+            session,
+        } = answer.tag;
+        let frame = match answer.frame {
             Ok(frame) => frame,
             Err(reason) => return self.publish_lost(index, number, session, &reason),
+        };
+        let Some(lane) = self.lanes.get_mut(index) else {
+            return;
         };
         if let Some(refusal) = Refusal::of(&frame) {
             tracing::debug!(partition = index, %refusal, "batch refused");
@@ -230,7 +252,7 @@ impl Pump {
                 append_time_ms: ack.append_time_ms,
                 is_duplicate: ack.is_duplicate,
             };
-            self.shared.succeed(&flight, receipt);
+            self.shared.succeed(flight, receipt);
         }
     }
 

@@ -10,6 +10,7 @@ use falcon_protocol::{Batch, Codec, Offset, Partition, ProducerId, Record};
 use super::completion::{BatchReceipt, Completion, Ticket};
 use super::intake::{BatchRules, Intake, Wake};
 use super::lane::{Flight, Hold, IN_FLIGHT_MAX, Identity, Lane, Stage};
+use super::spares::Loan;
 use super::verdict::{Verdict, judge};
 use crate::clock;
 use crate::error::{LostReason, Refusal};
@@ -36,6 +37,7 @@ fn push(lane: &mut Lane, number: u64, values: &[&str]) {
         bytes: builder.build(producer).expect("not empty"),
         records,
         completion: Completion::new(Partition(0)),
+        loan: Loan::default(),
         window_bytes: 1,
         deadline: clock::deadline_in(Duration::from_secs(60)),
         stage: Stage::Waiting,
@@ -204,7 +206,7 @@ fn intake() -> Intake {
         batch_bytes: 1_000,
         batch_bytes_max: 10_000,
     };
-    Intake::new(rules, 2)
+    Intake::new(rules, 2, 1 << 20)
 }
 
 #[test]
@@ -214,7 +216,7 @@ fn the_pump_is_woken_for_a_new_batch_and_for_a_full_one_only() {
     for _ in 0..20 {
         let record = Record::new(vec![b'x'; 100]);
         let (_ticket, wake) = intake
-            .push(Some(Partition(0)), &record, 100, 0)
+            .push(Some(Partition(0)), &record, 100)
             .expect("taken");
         wakes.push(wake);
     }
@@ -232,7 +234,7 @@ fn the_pump_is_woken_for_a_new_batch_and_for_a_full_one_only() {
 fn a_record_that_is_refused_leaves_nothing_behind() {
     let mut intake = intake();
     let huge = Record::new(vec![b'x'; 20_000]);
-    assert!(intake.push(Some(Partition(0)), &huge, 1, 0).is_err());
+    assert!(intake.push(Some(Partition(0)), &huge, 1).is_err());
     assert!(intake.is_settled());
     assert!(intake.take_batch(0, |_, _| true).is_none());
 }

@@ -7,6 +7,7 @@ use falcon_protocol::codes::{ErrorCode, Outcome, Retry};
 use futures_util::FutureExt;
 use tokio::time::sleep;
 
+use super::advance::Cause;
 use super::lane::{Hold, Identity};
 use super::pump::{Event, Pump};
 use super::shared::Shared;
@@ -223,7 +224,7 @@ impl Pump {
                 .is_some_and(|l| l.hold == Hold::Identity)
             {
                 self.adopt(index, self.identity);
-                self.advance(index, false);
+                self.advance(index, Cause::Woken);
             }
         }
     }
@@ -267,7 +268,7 @@ impl Pump {
             {
                 self.restart_lane(index);
             }
-            self.advance(index, false);
+            self.advance(index, Cause::Woken);
         }
     }
 

@@ -141,9 +141,11 @@ impl SubscriptionBuilder {
             }
         };
         core.tracker.spawn(drive(Arc::clone(&shared), line));
+        let tally = shared.core.counters.open_tally();
         Ok(Subscription {
             shared,
             current: None,
+            tally,
             _keep: Arc::clone(&self.client.keep),
         })
     }

@@ -105,6 +105,7 @@ impl Current {
     }
 
     /// The next record of the open batch, behind the position; `None` when there is none left.
+    #[inline]
     pub(super) fn next_record(
         &mut self,
     ) -> Option<Result<falcon_protocol::batch::RecordView, SubscribeError>> {

@@ -128,6 +128,72 @@ async fn the_connections_publish_window_holds_across_publishers() {
 }
 
 #[tokio::test]
+async fn behind_many_publishes_under_way_batches_grow_until_their_turn() {
+    /// As many as leave at once, see `CROWD` in the publisher.
+    const CROWD: u32 = 128;
+    let peer = Peer::start(200).await;
+    peer.with(|world| {
+        world.granted.requests_in_flight_max = 4_096;
+        world.is_holding = true;
+    });
+    let client = peer.client().await;
+    let orders = client.publisher(TOPIC).build().await.unwrap();
+    for partition in 0..200 {
+        drop(orders.send_to(partition, "first").await.unwrap());
+    }
+    peer.until("the crowd to be under way", |world| {
+        world.publishes.len() == CROWD as usize
+    })
+    .await;
+    for _ in 0..5 {
+        drop(orders.send_to(150, "more").await.unwrap());
+    }
+    // A round trip on the same connection: no further publish is under way.
+    within(client.list_groups()).await.unwrap();
+    peer.with(|world| assert_eq!(world.publishes.len(), CROWD as usize));
+    peer.with(|world| world.is_holding = false);
+    within(orders.flush()).await.unwrap();
+    peer.with(|world| {
+        assert!(
+            (0..200).all(|partition| world.end(partition) == if partition == 150 { 6 } else { 1 })
+        );
+        let turns: Vec<u32> = world
+            .publishes
+            .iter()
+            .map(|(partition, _)| partition.0)
+            .collect();
+        assert_eq!(
+            turns,
+            (0..200).collect::<Vec<_>>(),
+            "each in its turn, and once"
+        );
+    });
+}
+
+#[tokio::test]
+async fn a_batch_that_waits_for_its_turn_fails_when_its_time_is_over() {
+    let peer = Peer::start(200).await;
+    peer.with(|world| {
+        world.granted.requests_in_flight_max = 4_096;
+        world.is_holding = true;
+    });
+    let client = peer.client().await;
+    let builder = client.publisher(TOPIC);
+    let builder = builder.delivery_timeout(Duration::from_millis(300));
+    let orders = builder.build().await.unwrap();
+    for partition in 0..199 {
+        drop(orders.send_to(partition, "first").await.unwrap());
+    }
+    let last = orders.send_to(199, "last").await.unwrap();
+    let error = within(last).await.unwrap_err();
+    assert!(
+        matches!(error, PublishError::DeliveryTimeout { .. }),
+        "{error}"
+    );
+    assert!(!error.may_have_happened(), "it was never sent");
+}
+
+#[tokio::test]
 async fn a_subscriber_that_does_not_read_is_sent_its_credit_and_one_delivery() {
     const BUFFER: u64 = 5_000;
     let peer = Peer::start(1).await;

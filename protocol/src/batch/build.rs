@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
-use super::{BATCH_HEADER_BYTES, BODY_CRC_FROM, Codec, FORMAT_NATIVE, Producer, put_length};
+use super::{BATCH_HEADER_BYTES, BODY_CRC_FROM, Codec, FORMAT_NATIVE, Producer};
 use crate::limits;
 use crate::record::Record;
 use crate::wire::{varint_bytes, write_varint, zigzag};
@@ -65,12 +65,18 @@ pub struct BatchBuilder {
 impl BatchBuilder {
     /// A builder of batches of at most `bytes_max` bytes, header included, before compression.
     pub fn new(codec: Codec, bytes_max: usize) -> Self {
+        Self::with_buffer(codec, bytes_max, BytesMut::new())
+    }
+
+    /// Like [`new`](Self::new), with memory to build in: what was in it is dropped.
+    pub fn with_buffer(codec: Codec, bytes_max: usize, mut buffer: BytesMut) -> Self {
+        buffer.clear();
         let ceiling =
             (limits::UNCOMPRESSED_BYTES_MAX as usize).min(limits::BATCH_BYTES_MAX as usize);
         Self {
             codec,
             bytes_max: bytes_max.min(ceiling),
-            buffer: BytesMut::new(),
+            buffer,
             record_count: 0,
             base_timestamp_ms: 0,
             max_timestamp_ms: i64::MIN,
@@ -98,20 +104,23 @@ impl BatchBuilder {
         if full {
             return Err(PushError::Full);
         }
-        self.append(record, delta);
+        self.append(record, delta, bytes);
         self.record_count += 1;
         self.max_timestamp_ms = self.max_timestamp_ms.max(timestamp_ms);
         Ok(())
     }
 
-    fn append(&mut self, record: &Record, delta: i64) {
+    /// Lays the record out behind the others; it takes `bytes`.
+    fn append(&mut self, record: &Record, delta: i64, bytes: usize) {
         let to = &mut self.buffer;
         if to.is_empty() {
+            to.reserve(BATCH_HEADER_BYTES + bytes);
             to.put_bytes(0, BATCH_HEADER_BYTES);
         }
+        to.reserve(bytes);
         write_varint(to, zigzag(delta));
-        put_length(to, record.key.as_deref());
-        put_length(to, record.value.as_deref());
+        put_field(to, record.key.as_deref());
+        put_field(to, record.value.as_deref());
         write_varint(to, record.headers.len() as u64);
         for header in &record.headers {
             write_varint(to, header.name.len() as u64);
@@ -136,12 +145,17 @@ impl BatchBuilder {
         self.buffer.len().max(BATCH_HEADER_BYTES)
     }
 
+    /// The buffer, to be used again; what is in it is lost.
+    pub fn into_buffer(self) -> BytesMut {
+        self.buffer
+    }
+
     /// The batch, not stamped; `None` when it has no record. The builder is empty afterwards.
     pub fn build(&mut self, producer: Producer) -> Option<Bytes> {
         if self.record_count == 0 {
             return None;
         }
-        let plain = self.buffer.split();
+        let plain = core::mem::take(&mut self.buffer);
         let records = plain.get(BATCH_HEADER_BYTES..).unwrap_or_default();
         let uncompressed_bytes = records.len();
         let (codec, mut batch) = match self.codec.compress(records) {
@@ -183,6 +197,18 @@ impl BatchBuilder {
         let crc = crc32fast::hash(batch.get(BODY_CRC_FROM..).unwrap_or_default());
         if let Some(mut to) = batch.get_mut(super::STAMP_BYTES..BODY_CRC_FROM) {
             to.put_u32_le(crc);
+        }
+    }
+}
+
+/// A byte string that may be missing, with its length in front.
+#[inline]
+fn put_field(to: &mut BytesMut, field: Option<&[u8]>) {
+    match field {
+        None => to.put_u8(0),
+        Some(field) => {
+            write_varint(to, field.len() as u64 + 1);
+            to.put_slice(field);
         }
     }
 }

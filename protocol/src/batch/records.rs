@@ -10,13 +10,13 @@
 //! ```
 //! Varints are unsigned LEB128 of at most ten bytes.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::{BatchError, BatchHeader};
 use crate::ids::Offset;
 use crate::limits;
 use crate::record::Header;
-use crate::wire::{WireError, expect_end, read_varint, unzigzag};
+use crate::wire::{WireError, expect_end, read_varint_of as read_varint, unzigzag};
 
 /// One record as stored; key, value and header values are slices of the batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct RecordView {
 #[derive(Debug, Clone)]
 pub struct Records {
     plain: Bytes,
+    /// Position in `plain` of the next record.
+    at: usize,
     base_offset: Offset,
     base_timestamp_ms: i64,
     next: u32,
@@ -47,6 +49,7 @@ impl Records {
     pub(super) fn new(plain: Bytes, header: &BatchHeader) -> Self {
         Self {
             plain,
+            at: 0,
             base_offset: header.base_offset,
             base_timestamp_ms: header.base_timestamp_ms,
             next: 0,
@@ -54,12 +57,15 @@ impl Records {
         }
     }
 
+    #[inline]
     fn read(&mut self) -> Result<RecordView, WireError> {
-        let from = &mut self.plain;
-        let delta = unzigzag(read_varint(from, "timestamp")?);
-        let key = read_optional(from, "key")?;
-        let value = read_optional(from, "value")?;
-        let headers = read_headers(from)?;
+        let plain = &self.plain;
+        let mut from = plain.get(self.at..).unwrap_or_default();
+        let delta = unzigzag(read_varint(&mut from, "timestamp")?);
+        let key = read_optional(&mut from, plain, "key")?;
+        let value = read_optional(&mut from, plain, "value")?;
+        let headers = read_headers(&mut from, plain)?;
+        self.at = plain.len() - from.len();
         Ok(RecordView {
             offset: self.base_offset.advance(u64::from(self.next)),
             timestamp_ms: self.base_timestamp_ms.saturating_add(delta),
@@ -68,27 +74,38 @@ impl Records {
             headers,
         })
     }
+
+    /// Nothing is left, and the memory of the batch is not held any more.
+    fn end(&mut self) {
+        self.next = self.count;
+        self.at = 0;
+        self.plain = Bytes::new();
+    }
 }
 
 impl Iterator for Records {
     type Item = Result<RecordView, BatchError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let index = self.next;
         if index == self.count {
-            let end = expect_end(&self.plain);
-            self.plain.clear();
-            return end
+            let left = expect_end(&self.plain.get(self.at..).unwrap_or_default());
+            self.end();
+            return left
                 .err()
                 .map(|source| Err(BatchError::Record { index, source }));
         }
-        let record = self.read();
-        self.next += 1;
-        if record.is_err() {
-            self.next = self.count;
-            self.plain.clear();
+        match self.read() {
+            Ok(record) => {
+                self.next += 1;
+                Some(Ok(record))
+            }
+            Err(source) => {
+                self.end();
+                Some(Err(BatchError::Record { index, source }))
+            }
         }
-        Some(record.map_err(|source| BatchError::Record { index, source }))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -97,21 +114,32 @@ impl Iterator for Records {
     }
 }
 
-fn take(from: &mut Bytes, length: u64, field: &'static str) -> Result<Bytes, WireError> {
-    match usize::try_from(length) {
-        Ok(length) if length <= from.remaining() => Ok(from.split_to(length)),
-        Ok(_) | Err(_) => Err(WireError::Truncated { field }),
-    }
+/// A byte string off the front of `from`, as a slice of `plain`, which `from` is the rest of.
+#[inline]
+fn take(
+    from: &mut &[u8],
+    plain: &Bytes,
+    length: u64,
+    field: &'static str,
+) -> Result<Bytes, WireError> {
+    let at = plain.len() - from.len();
+    let taken = skip(from, length, field)?.len();
+    Ok(plain.slice(at..at + taken))
 }
 
-fn read_optional(from: &mut Bytes, field: &'static str) -> Result<Option<Bytes>, WireError> {
+#[inline]
+fn read_optional(
+    from: &mut &[u8],
+    plain: &Bytes,
+    field: &'static str,
+) -> Result<Option<Bytes>, WireError> {
     match read_varint(from, field)? {
         0 => Ok(None),
-        length => take(from, length - 1, field).map(Some),
+        length => take(from, plain, length - 1, field).map(Some),
     }
 }
 
-fn read_headers(from: &mut Bytes) -> Result<Vec<Header>, WireError> {
+fn read_headers(from: &mut &[u8], plain: &Bytes) -> Result<Vec<Header>, WireError> {
     let count = read_varint(from, "header count")?;
     if count == 0 {
         return Ok(Vec::new());
@@ -122,7 +150,7 @@ fn read_headers(from: &mut Bytes) -> Result<Vec<Header>, WireError> {
             field: "header count",
         });
     }
-    let mut headers = Vec::with_capacity(count.min(from.remaining() / 2));
+    let mut headers = Vec::with_capacity(count.min(from.len() / 2));
     for _ in 0..count {
         let length = read_varint(from, "header name")?;
         if length > limits::HEADER_NAME_BYTES_MAX as u64 {
@@ -130,14 +158,14 @@ fn read_headers(from: &mut Bytes) -> Result<Vec<Header>, WireError> {
                 field: "header name",
             });
         }
-        let name = take(from, length, "header name")?;
+        let name = skip(from, length, "header name")?;
         let name = String::from_utf8(name.to_vec()).map_err(|_| WireError::Invalid {
             field: "header name",
         })?;
         let length = read_varint(from, "header value")?;
         headers.push(Header {
             name,
-            value: take(from, length, "header value")?,
+            value: take(from, plain, length, "header value")?,
         });
     }
     Ok(headers)
@@ -189,6 +217,7 @@ fn skip_record(from: &mut &[u8]) -> Result<i64, WireError> {
     Ok(delta)
 }
 
+#[inline]
 fn skip<'a>(from: &mut &'a [u8], length: u64, field: &'static str) -> Result<&'a [u8], WireError> {
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     let (skipped, rest) = from

@@ -85,11 +85,11 @@ async fn read(client: &Client, topic: &str, count: u64) -> Result<u64, CliError>
     let mut records = opened.map_err(failure)?;
     let mut bytes = 0;
     for _ in 0..count {
-        let Some(record) = records.next().await else {
-            break;
-        };
-        let record = record.map_err(failure)?;
-        bytes += record.value.map_or(0, |value| value.len() as u64);
+        match records.next().await {
+            Some(Ok(record)) => bytes += record.value.as_ref().map_or(0, |v| v.len() as u64),
+            Some(Err(error)) => return Err(failure(error)),
+            None => break,
+        }
     }
     records.close().await;
     Ok(bytes)
