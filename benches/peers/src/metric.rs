@@ -41,6 +41,11 @@ pub(crate) const LOADS: [Load; 8] = [
 ];
 
 impl Load {
+    /// Whether what it leaves on disk is looked at, so that nothing may be there before.
+    pub(crate) fn is_on_fresh(self) -> bool {
+        matches!(self, Self::Small | Self::Large)
+    }
+
     /// Whether it reads what is there, whatever its durability.
     pub(crate) fn is_replay(self) -> bool {
         matches!(self, Self::ReplaySmall | Self::ReplayLarge)

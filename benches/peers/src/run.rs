@@ -52,6 +52,9 @@ pub(crate) async fn run(
         let mut servers = Servers::new();
         for load in plan.loads.iter().copied() {
             let mut peaks = Vec::new();
+            if load.is_on_fresh() {
+                servers.clear();
+            }
             for system in plan.systems.iter().copied() {
                 if load.is_replay() && !system.is_replayed() || is_given_up(results, system) {
                     continue;

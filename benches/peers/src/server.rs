@@ -94,7 +94,6 @@ impl Server {
         self.owned.push(other);
     }
 
-
     fn processes(&self) -> Vec<u32> {
         machine::processes_below(self.child.id())
     }

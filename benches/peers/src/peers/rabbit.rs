@@ -242,7 +242,7 @@ pub(crate) struct RabbitWriter {
 }
 
 fn message(id: u64, value: &[u8]) -> Message {
-    Message::builder().body(value).publishing_id(id).build()
+    Message::builder().body(value).publising_id(id).build()
 }
 
 impl Writer for RabbitWriter {
@@ -255,7 +255,7 @@ impl Writer for RabbitWriter {
             let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
             waiting.insert(id, to);
         }
-        self.client.publish(ID, message(id, &value), 1).await?;
+        self.client.publish(ID, message(id, &value)).await?;
         tokio::select! {
             confirmed = confirmed => anyhow::ensure!(confirmed?, "refused"),
             () = self.shared.refused.notified() => bail!("a record was refused, or the connection lost"),
@@ -277,7 +277,7 @@ impl Writer for RabbitWriter {
                 break;
             }
             self.shared.room(messages.len()).await?;
-            self.client.publish(ID, messages, 1).await?;
+            self.client.publish(ID, messages).await?;
         }
         // All the room there is, when all is confirmed.
         self.shared.room(UNCONFIRMED_MAX).await?;
