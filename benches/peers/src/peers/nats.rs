@@ -15,10 +15,10 @@ use crate::peer::{Each, Peer, Reader, Writer};
 use crate::record::Feed;
 use crate::server::{Server, free_port};
 
-/// Acks awaited at a time by one connection; more made it slower.
-const ACKS_MAX: usize = 4096;
+/// Acks awaited at a time by one connection; both fewer and more made it slower.
+const ACKS_MAX: usize = 1024;
 /// Records of one pull request.
-const PULL_RECORDS: usize = 10_000;
+const PULL_RECORDS: usize = 20_000;
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
 const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 

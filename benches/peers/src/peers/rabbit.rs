@@ -18,14 +18,14 @@ use crate::server::{Server, free_port};
 
 /// Every setting that is not a default.
 pub(crate) const SETTINGS: &str = "server: only the stream plugin's listener; acked from memory, there is no \
-     mode that syncs before each ack; client: the crate's `Client`, a stream per partition, up to 1,000 records \
-     (256 KiB) in a publish, at most 20,000 unconfirmed; reading: 20 credits, one given back for each chunk";
+     mode that syncs before each ack; client: the crate's `Client`, a stream per partition, up to 4,000 records \
+     (768 KiB) in a publish, at most 40,000 unconfirmed; reading: 20 credits, one given back for each chunk";
 
 /// Records of one publish of at most `PUBLISH_BYTES`.
-const PUBLISH_RECORDS: usize = 1000;
-const PUBLISH_BYTES: usize = 256 << 10;
+const PUBLISH_RECORDS: usize = 4000;
+const PUBLISH_BYTES: usize = 768 << 10;
 /// Records sent and not confirmed.
-const UNCONFIRMED_MAX: usize = 20_000;
+const UNCONFIRMED_MAX: usize = 40_000;
 const CREDITS: u16 = 20;
 /// Of the one publisher or subscription of a connection.
 const ID: u8 = 1;
