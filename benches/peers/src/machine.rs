@@ -112,6 +112,18 @@ pub(crate) fn package(name: &str) -> Option<String> {
     output(Path::new("dpkg-query"), &["-W", "-f=${Version}", name])
 }
 
+/// The type of the file system that a folder is on.
+fn file_system(folder: &Path) -> Option<String> {
+    let mounts = fs::read_to_string("/proc/mounts").ok()?;
+    let mounts = mounts.lines().filter_map(|mount| {
+        let mut fields = mount.split(' ').skip(1);
+        Some((fields.next()?, fields.next()?))
+    });
+    let mounts = mounts.filter(|(at, _)| folder.starts_with(at));
+    let (_, kind) = mounts.max_by_key(|(at, _)| at.len())?;
+    Some(kind.to_owned())
+}
+
 /// Where it was measured.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Machine {
@@ -135,8 +147,6 @@ impl Machine {
             .unwrap_or_default()
             .trim_start_matches([' ', '\t', ':']);
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let folder = folder.to_string_lossy().into_owned();
-        let kind = ["-f", "-c", "%T", &folder];
         let memory = line("/proc/meminfo", "MemTotal:").unwrap_or(0);
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         Self {
@@ -144,7 +154,7 @@ impl Machine {
             processor: model.to_owned(),
             memory_gib: memory.div_ceil(1 << 20),
             kernel: kernel.trim().to_owned(),
-            file_system: output(Path::new("stat"), &kind).unwrap_or_default(),
+            file_system: file_system(folder).unwrap_or_default(),
             date: jiff::Timestamp::now()
                 .strftime("%Y-%m-%d %H:%M UTC")
                 .to_string(),

@@ -33,14 +33,14 @@ pub(crate) enum System {
     RabbitDefault,
 }
 
-/// In the order in which they are measured.
+/// In the order in which they are measured and shown.
 pub(crate) const SYSTEMS: [System; 6] = [
     System::Falcon,
     System::NatsDefault,
-    System::RedisDefault,
-    System::RabbitDefault,
     System::NatsFull,
+    System::RedisDefault,
     System::RedisFull,
+    System::RabbitDefault,
 ];
 
 /// Programs of the servers.
@@ -117,7 +117,9 @@ impl System {
                 crate::machine::output(&programs.nats, &["--version"])
             }
             Self::RedisDefault | Self::RedisFull => {
-                crate::machine::output(&programs.redis, &["--version"])
+                let version = crate::machine::output(&programs.redis, &["--version"])?;
+                // The rest says how it was built.
+                version.split(" sha").next().map(str::to_owned)
             }
             Self::RabbitDefault => rabbit::version(&programs.rabbit),
         }

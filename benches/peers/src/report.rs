@@ -22,7 +22,7 @@ const END: &str = "<!-- peers:end -->";
 /// Writes the section; makes the page where there is none.
 pub(crate) fn page(results: &Results, path: &Path) -> Result<()> {
     let section = format!("{BEGIN}\n{}\n{END}", table::section(results));
-    let known = std::fs::read_to_string(path).unwrap_or_else(|_| "# Benches\n".to_owned());
+    let known = std::fs::read_to_string(path).unwrap_or_else(|_| "# Benchmarks\n".to_owned());
     let page = match (known.split_once(BEGIN), known.split_once(END)) {
         (Some((before, _)), Some((_, after))) => format!("{before}{section}{after}"),
         _ => format!("{}\n\n{section}\n", known.trim_end()),

@@ -24,7 +24,7 @@ pub(crate) struct Figure {
 pub(crate) struct Failure {
     pub(crate) round: u32,
     pub(crate) system: System,
-    pub(crate) load: Option<Load>,
+    pub(crate) load: Load,
     pub(crate) reason: String,
 }
 

@@ -73,7 +73,7 @@ pub(crate) async fn run(
                         results.failures.push(Failure {
                             round,
                             system,
-                            load: Some(load),
+                            load,
                             reason,
                         });
                     }

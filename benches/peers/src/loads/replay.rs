@@ -9,8 +9,8 @@ use crate::peer::{Peer, Reader};
 use crate::record::Feed;
 
 /// Records that are there to be read.
-const SMALL_RECORDS: u64 = 2_000_000;
-const LARGE_RECORDS: u64 = 400_000;
+const SMALL_RECORDS: u64 = 1_000_000;
+const LARGE_RECORDS: u64 = 300_000;
 /// It is read again until it took so long.
 const LENGTH_MIN: Duration = Duration::from_secs(1);
 
