@@ -15,7 +15,7 @@ mod results;
 mod run;
 mod server;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -67,23 +67,27 @@ struct Arguments {
 }
 
 fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let target = here.join("target");
+    let folder = run::folder(arguments.data.as_ref().unwrap_or(&target))?;
     let runtime = tokio::runtime::Runtime::new()?;
     let done = runtime.block_on(async {
         let mut terminated = signal(SignalKind::terminate())?;
         tokio::select! {
-            done = whole(Arguments::parse()) => done,
+            done = whole(arguments, &here, folder.path()) => done,
             _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
             _ = terminated.recv() => Err(anyhow::anyhow!("terminated")),
         }
     });
     // Tasks of clients may wait for servers that are gone.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    // ORDER: after the runtime, whose tasks may hold servers that still write there.
+    folder.close().context("removing the data")?;
     done
 }
 
-async fn whole(arguments: Arguments) -> Result<()> {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let target = here.join("target");
+async fn whole(arguments: Arguments, here: &Path, folder: &Path) -> Result<()> {
     let release = here.join("../../target/release/falcon");
     let programs = Programs {
         falcon: arguments.falcon.unwrap_or(release),
@@ -91,9 +95,8 @@ async fn whole(arguments: Arguments) -> Result<()> {
         redis: arguments.redis,
         rabbit: arguments.rabbit,
     };
-    let folder = run::folder(arguments.data.as_ref().unwrap_or(&target))?;
     let mut results = Results {
-        machine: machine::Machine::this(folder.path()),
+        machine: machine::Machine::this(folder),
         seconds: arguments.seconds,
         rounds: arguments.rounds,
         systems: Vec::new(),
@@ -128,7 +131,7 @@ async fn whole(arguments: Arguments) -> Result<()> {
         loads,
         rounds: arguments.rounds,
         length: Duration::from_secs_f64(arguments.seconds),
-        folder: folder.path().to_owned(),
+        folder: folder.to_owned(),
     };
     let (is_dry, page) = (arguments.dry, here.join("../README.md"));
     let note = |results: &Results| {
@@ -141,7 +144,7 @@ async fn whole(arguments: Arguments) -> Result<()> {
     run::run(&plan, &mut results, note).await?;
     println!("{}", report::table(&results));
     if !is_dry {
-        report::charts(&results, &here)?;
+        report::charts(&results, here)?;
         report::page(&results, &page)?;
     }
     Ok(())
