@@ -43,7 +43,7 @@ pub(crate) struct Measured {
 struct Median {
     system: System,
     metric: Metric,
-    median: f64,
+    value: f64,
 }
 
 /// Everything.
@@ -91,10 +91,10 @@ impl Results {
         for measured in &self.systems {
             for metric in METRICS {
                 let system = measured.system;
-                medians.extend(self.median(system, metric).map(|median| Median {
+                medians.extend(self.median(system, metric).map(|value| Median {
                     system,
                     metric,
-                    median,
+                    value,
                 }));
             }
         }

@@ -5,6 +5,7 @@
 //! figures. Must not know: how figures are shown.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -123,21 +124,13 @@ async fn one(
     (round, system): (u32, System),
     load: Load,
 ) -> Result<Figures> {
-    if !servers.contains_key(&system) {
-        let folder = plan
-            .folder
-            .join(format!("{}-{round}", system.name().replace(' ', "-")));
-        // One that failed before left something behind.
-        std::fs::remove_dir_all(&folder).ok();
-        std::fs::create_dir_all(&folder)?;
-        let (server, peer) = system
-            .start(&plan.programs, &folder)
-            .await
-            .context("starting")?;
-        server.pause();
-        servers.insert(system, (Arc::new(server), peer));
-    }
-    let (server, peer) = servers.get(&system).context("just started")?;
+    let (server, peer) = match servers.entry(system) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(free) => {
+            let (server, peer) = start(plan, round, system).await.context("starting")?;
+            free.insert((Arc::new(server), peer))
+        }
+    };
     rustix::fs::sync();
     server.resume();
     server.forget_peak();
@@ -157,6 +150,18 @@ async fn one(
     server.pause();
     figures.push((Metric::Memory, peak as f64));
     Ok(figures)
+}
+
+/// A server in a folder of its own, standing still.
+async fn start(plan: &Plan, round: u32, system: System) -> Result<(Server, Connected)> {
+    let name = system.name().replace(' ', "-");
+    let folder = plan.folder.join(format!("{name}-{round}"));
+    // The one before left something behind.
+    std::fs::remove_dir_all(&folder).ok();
+    std::fs::create_dir_all(&folder)?;
+    let (server, peer) = system.start(&plan.programs, &folder).await?;
+    server.pause();
+    Ok((server, peer))
 }
 
 async fn measure(

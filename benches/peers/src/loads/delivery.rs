@@ -101,7 +101,7 @@ async fn send<W: Writer>(writer: W, size: usize, (epoch, count): (Instant, u64))
 fn wait(due: Instant) {
     let left = due.saturating_duration_since(Instant::now());
     if left > AWAKE {
-        std::thread::sleep(left - AWAKE);
+        std::thread::sleep(left.saturating_sub(AWAKE));
     }
     while Instant::now() < due {
         std::hint::spin_loop();

@@ -155,7 +155,7 @@ impl RedisWriter {
         }
         let mut connection = self.connection.clone();
         let count = pipeline.len() as u64;
-        (count > 0).then(|| async move {
+        (count > 0).then_some(async move {
             pipeline.exec_async(&mut connection).await?;
             Ok(count)
         })
