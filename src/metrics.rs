@@ -55,7 +55,7 @@ pub struct ProcessMetrics {
     pub recovery_segments: Gauge,
     /// Indexes built again from the journal.
     pub index_rebuilds: Counter,
-    /// Whether the index is in memory, because sled cannot be used.
+    /// Whether footers are the index, because sled cannot be used.
     pub index_in_memory: Gauge,
     /// Turns of housekeeping.
     pub housekeeping: Beat,

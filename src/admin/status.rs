@@ -163,7 +163,7 @@ impl Status {
             )),
         }
         if self.metrics.process.index_in_memory.value() > 0 {
-            let text = "the index is in memory, which grows with the data, until a restart";
+            let text = "sled cannot be used, the segments' footers are the index until a restart";
             reasons.push(Reason::degraded("index_in_memory", text));
         }
         reasons.extend(served.damaged());

@@ -70,9 +70,9 @@ metrics! {
     RECOVERY_SEGMENTS "falcon_recovery_segments" Gauge []
         "Segments that recovery has to look at.";
     INDEX_REBUILDS "falcon_index_rebuilds_total" Counter []
-        "Indexes built again from the journal at the start.";
+        "Indexes built again from the journal after a start.";
     INDEX_IN_MEMORY "falcon_index_in_memory" Gauge []
-        "1 while the index is kept in memory because sled cannot be used.";
+        "1 while footers are the index because sled cannot be used.";
 
     CONNECTIONS "falcon_connections" Gauge []
         "Connections open, those before their handshake included.";

@@ -56,7 +56,8 @@ pub use config::{IndexReport, LocalConfig, OpenError, RecoveryReport, TornTail};
 pub struct LocalStore {
     shared: Arc<Shared>,
     appender: Mutex<Appender>,
-    keeper: Mutex<Option<JoinHandle<()>>>,
+    /// The keeper, and the thread that opens the index.
+    threads: Mutex<Vec<JoinHandle<()>>>,
     /// Dropped last: nobody else may open the folder while the index is still open.
     _lock: Box<dyn DiskLock>,
 }
@@ -67,7 +68,7 @@ struct Shared {
     config: LocalConfig,
     disk: Arc<dyn Disk>,
     identity: Identity,
-    segments: Segments,
+    segments: Arc<Segments>,
     index: Index,
     cache: RwLock<TailCache>,
     bounds: Mutex<HashMap<PartitionId, Bounds>>,
@@ -134,21 +135,21 @@ impl Shared {
 }
 
 impl LocalStore {
-    /// Ends the keeper and waits for it.
-    fn stop_keeper(&self) {
+    /// Ends the store's threads and waits for them.
+    fn stop_threads(&self) {
         self.shared.signal.stop();
-        let keeper = locked(&self.keeper).take();
-        if let Some(thread) = keeper
-            && thread.join().is_err()
-        {
-            tracing::error!("the keeper thread panicked");
+        for thread in std::mem::take(&mut *locked(&self.threads)) {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if thread.join().is_err() {
+                tracing::error!(name, "a thread of the store panicked");
+            }
         }
     }
 }
 
 impl Drop for LocalStore {
     fn drop(&mut self) {
-        self.stop_keeper();
+        self.stop_threads();
     }
 }
 
@@ -255,7 +256,7 @@ impl Store for LocalStore {
 
     fn close(&self, rows: Vec<Row>) -> Result<(), CommitError> {
         let closed = locked(&self.appender).close(&self.shared, &rows);
-        self.stop_keeper();
+        self.stop_threads();
         let end = closed?;
         open::write_clean_marker(&self.shared, end);
         Ok(())

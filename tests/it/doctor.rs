@@ -127,17 +127,19 @@ fn mends_are_said_and_a_file_in_the_place_of_the_index_is_replaced() {
     std::fs::remove_dir_all(&index).expect("it is ours");
     std::fs::write(&index, b"no folder").expect("it is ours");
     broker.serve();
-    let log = broker.log();
+    let read = broker.run(&["subscribe", "t", "--from", "earliest", "--count", "1"]);
+    assert!(read.text().contains("one"), "{}", read.text());
+    // The index is opened beside the running broker; a stop waits for it.
+    broker.signal(Signal::TERM);
+    let log = broker.wait().log;
     for words in [
         "one of the two copies of the identity is damaged",
         "the clean-stop marker is damaged",
-        "Rebuilt",
+        "the index is built again from the footers",
     ] {
         assert!(log.contains(words), "{words}:\n{log}");
     }
     assert!(index.is_dir());
-    let read = broker.run(&["subscribe", "t", "--from", "earliest", "--count", "1"]);
-    assert!(read.text().contains("one"), "{}", read.text());
 }
 
 #[test]

@@ -146,13 +146,13 @@ pub enum IndexReport {
     Created,
     /// It matches the journal.
     Trusted,
-    /// It was thrown away and built again from the journal.
+    /// It was thrown away, and is built again from the journal while the broker runs.
     Rebuilt {
         /// Why.
         reason: String,
     },
-    /// sled cannot be used; the index is in memory until the next start.
-    InMemory {
+    /// sled cannot be used; footers are the index until the next start.
+    Footers {
         /// Why.
         reason: String,
     },
@@ -177,8 +177,6 @@ pub struct RecoveryReport {
     pub rows_damaged: u64,
     /// Segments that a clean stop left and that are gone.
     pub missing_segments: Vec<u64>,
-    /// What became of the index.
-    pub index: IndexReport,
     /// Whether the last stop was clean.
     pub was_clean: bool,
     /// How long it took.

@@ -167,7 +167,8 @@ fn live_extents(shared: &Shared, segment: u64) -> Result<Left, Obstacle> {
     };
     let info = shared.segments.infos().get(&segment).cloned();
     let info = info.ok_or(Obstacle::Gone)?;
-    if let (true, true, Some(seal)) = (extents.is_empty(), info.is_indexed, info.seal) {
+    let is_elsewhere = info.is_indexed || info.is_by_footer;
+    if let (true, true, Some(seal)) = (extents.is_empty(), is_elsewhere, info.seal) {
         let file = shared.segments.handle(segment);
         let footer = file.and_then(|file| read_footer(file.as_ref(), &seal));
         extents = match footer {

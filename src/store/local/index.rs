@@ -1,21 +1,27 @@
 //! Where batches live: derived from the journal, disposable.
 //!
-//! Owns the extents of recent segments in memory and those of older ones in sled. Promises: an
-//! extent that was inserted is found by every offset in it until it is removed, in memory or in sled,
+//! Owns the extents of recent segments in memory and those of older ones in sled. What sled does not have yet, since
+//! it is opened and filled beside a running broker, is looked up in the footers of the segments. Promises: an
+//! extent that was inserted is found by every offset in it until it is removed, in memory, in a footer or in sled,
 //! also while it moves from one to the other
 //! or is copied to another segment. Must not know: how the journal is laid out.
 
+mod footers;
 mod memory;
 mod open;
 mod tree;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use falcon_protocol::{Offset, PartitionId};
 
+use self::footers::Footers;
+use super::config::IndexReport;
+use super::segments::Segments;
+use crate::io::IoError;
 use crate::store::Extent;
 pub(super) use memory::MemoryIndex;
 pub(super) use open::{Opened, discard, open};
@@ -41,13 +47,15 @@ impl Place {
     }
 }
 
-/// Both halves of the index. When it is dropped, sled is closed, unless that would panic.
+/// The parts of the index. When it is dropped, sled is closed, unless that would panic.
 #[derive(Debug)]
 pub(super) struct Index {
     pub(super) memory: RwLock<MemoryIndex>,
-    /// `None`: sled cannot be used; everything stays in memory.
-    tree: Option<TreeIndex>,
-    /// Sled failed, and memory has all that it had.
+    footers: Footers,
+    tree: OnceLock<TreeIndex>,
+    /// What became of sled; not set while it is being opened.
+    report: OnceLock<IndexReport>,
+    /// Sled failed, and what it had is looked up elsewhere.
     is_abandoned: AtomicBool,
     /// A lookup in sled failed.
     is_suspect: AtomicBool,
@@ -58,10 +66,15 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub(super) fn new(memory: MemoryIndex, tree: Option<TreeIndex>) -> Self {
+    /// An index without sled so far.
+    pub(super) fn new(memory: MemoryIndex, segments: Arc<Segments>) -> Self {
+        let footers = Footers::new(segments);
+        footers.recount();
         Self {
             memory: RwLock::new(memory),
-            tree,
+            footers,
+            tree: OnceLock::new(),
+            report: OnceLock::new(),
             is_abandoned: AtomicBool::new(false),
             is_suspect: AtomicBool::new(false),
             abandoned: (Mutex::new(()), Condvar::new()),
@@ -69,10 +82,33 @@ impl Index {
         }
     }
 
+    /// Takes sled, if it can be used. Once only.
+    pub(super) fn set_tree(&self, tree: Option<TreeIndex>) {
+        if let Some(tree) = tree {
+            drop(self.tree.set(tree));
+        }
+    }
+
+    /// Says what became of sled. ORDER: after segments whose extents it has say so.
+    pub(super) fn decide(&self, report: IndexReport) {
+        self.recount_footers();
+        drop(self.report.set(report));
+    }
+
+    /// What became of sled; `None` while it is being opened.
+    pub(super) fn report(&self) -> Option<&IndexReport> {
+        self.report.get()
+    }
+
     /// Sled, as long as it is of use.
     pub(super) fn tree(&self) -> Option<&TreeIndex> {
         let is_abandoned = self.is_abandoned.load(Ordering::Acquire);
-        self.tree.as_ref().filter(|_| !is_abandoned)
+        self.tree.get().filter(|_| !is_abandoned)
+    }
+
+    /// Notes that segments are looked up by their footers from now on, or are not any more.
+    pub(super) fn recount_footers(&self) {
+        self.footers.recount();
     }
 
     /// Whether a lookup in sled failed.
@@ -86,7 +122,7 @@ impl Index {
         self.is_suspect.store(true, Ordering::Release);
     }
 
-    /// Forgets sled. ORDER: after memory has the extents of every segment that is in it.
+    /// Forgets sled. ORDER: after every segment that is in it is looked up elsewhere.
     pub(super) fn abandon_tree(&self) {
         self.is_abandoned.store(true, Ordering::Release);
         self.is_suspect.store(false, Ordering::Release);
@@ -95,7 +131,7 @@ impl Index {
         told.notify_all();
     }
 
-    /// Blocks until memory has what sled had, for so long at most; answers whether it does.
+    /// Blocks until what sled had is looked up elsewhere, for so long at most; answers whether it is.
     pub(super) fn wait_for_memory(&self, longest: Duration) -> bool {
         let (mutex, told) = &self.abandoned;
         let held = mutex.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,14 +188,27 @@ impl Index {
         partition: PartitionId,
         from: Offset,
     ) -> Result<Option<Place>, Arc<sled::Error>> {
+        self.while_removed(
+            || self.look(partition, from),
+            |found| found.is_some_and(|place| place.contains(from)),
+        )
+    }
+
+    /// Looks again where segments were removed meanwhile, unless what was found is sure.
+    fn while_removed<T>(
+        &self,
+        look: impl Fn() -> Result<T, Arc<sled::Error>>,
+        is_sure: impl Fn(&T) -> bool,
+    ) -> Result<T, Arc<sled::Error>> {
         loop {
             let removals = self.removals.load(Ordering::SeqCst);
-            let found = self.look(partition, from)?;
-            let contains = found.is_some_and(|place| place.contains(from));
-            // While this looked in one half, a copy may have appeared there and the original may
-            // have gone from the other.
-            if contains || removals == self.removals.load(Ordering::SeqCst) {
-                return Ok(found);
+            let found = look();
+            // While this looked in one part, a copy may have appeared there and the original may
+            // have gone from another, or with its footer.
+            if found.as_ref().is_ok_and(&is_sure)
+                || removals == self.removals.load(Ordering::SeqCst)
+            {
+                return found;
             }
         }
     }
@@ -169,8 +218,9 @@ impl Index {
         partition: PartitionId,
         from: Offset,
     ) -> Result<Option<Place>, Arc<sled::Error>> {
-        // ORDER: memory first. A segment leaves memory after it is in sled, so looking in this
-        // order cannot miss an extent that moves meanwhile.
+        // ORDER: memory, footers, sled. A segment leaves memory after its footer or sled has it, and is looked
+        // up by its footer until sled has it, so looking in this order cannot miss an extent that moves
+        // meanwhile. When sled is given up its segments go back to their footers, which `is_abandoned` tells.
         let recent = self
             .memory
             .read()
@@ -179,14 +229,19 @@ impl Index {
         if let Some(place) = recent.filter(|place| place.contains(from)) {
             return Ok(Some(place));
         }
+        let sealed = self.footers.first_from(partition, from).map_err(refused)?;
+        if let Some(place) = sealed.filter(|place| place.contains(from)) {
+            return Ok(Some(place));
+        }
         let older = self.on_tree(|tree| tree.first_from(partition, from))?;
-        Ok(match (recent, older) {
-            (Some(recent), Some(older)) => {
-                let is_older = older.extent.base_offset < recent.extent.base_offset;
-                Some(if is_older { older } else { recent })
-            }
-            (recent, older) => recent.or(older),
-        })
+        let found = [older, sealed, recent].into_iter().flatten();
+        Ok(found.min_by_key(|place| place.extent.base_offset))
+    }
+
+    /// The end of the extents that follow `place` without a gap, as far as one look shows.
+    pub(super) fn dense_end(&self, partition: PartitionId, place: &Place) -> Offset {
+        let end = self.footers.dense_end(partition, place);
+        end.unwrap_or(place.extent.end_offset())
     }
 
     /// Base offset of an extent before which none has a record time of `timestamp_ms` or later.
@@ -200,12 +255,21 @@ impl Index {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .time_floor(partition, timestamp_ms);
+        let in_footers = self.while_removed(
+            || {
+                let found = self.footers.time_floor(partition, timestamp_ms);
+                found.map_err(refused)
+            },
+            |_| false,
+        )?;
         let in_tree = self.on_tree(|tree| tree.time_floor(partition, timestamp_ms))?;
-        Ok(match (in_memory, in_tree) {
-            (Some(memory), Some(tree)) => Some(memory.min(tree)),
-            (memory, tree) => memory.or(tree),
-        })
+        Ok([in_memory, in_footers, in_tree].into_iter().flatten().min())
     }
+}
+
+/// A footer that was whole at the start and is refused by the device now.
+fn refused(error: IoError) -> Arc<sled::Error> {
+    Arc::new(sled::Error::Io(error.source))
 }
 
 impl Drop for Index {

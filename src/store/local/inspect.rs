@@ -14,7 +14,7 @@ mod records;
 mod segments;
 mod tree;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use super::identity::{CleanMarker, Identity};
 use super::index::MemoryIndex;
 use super::journal::state::Bounds;
 use super::open::{IDENTITY, JOURNAL, LOCK, clean_path, list_journal, synced_path};
-use super::recovery::{Flaw, Given, LastWord, SurveyError, is_outlived, missing, replay, survey};
+use super::recovery::{Flaw, Given, LastWord, is_outlived, missing, replay, survey};
 use super::segments::{SegmentInfo, Segments};
 use super::synced::SyncedMark;
 use super::{OpenError, TornTail};
@@ -105,20 +105,14 @@ impl Inspection {
             clean: clean.as_ref(),
             synced: synced.as_ref(),
         };
-        let nothing = HashSet::new();
         let given = Given {
             segments: &segments,
             journal_id,
             last,
-            tree: None,
-            indexed: &nothing,
             trusts_footers: false,
             progress: None,
         };
-        let mut found = survey(given, &numbers).map_err(|error| match error {
-            SurveyError::Open(error) => error,
-            SurveyError::Tree(_) => OpenError::NotFalcon { path: dir.clone() },
-        })?;
+        let mut found = survey(given, &numbers)?;
         segments::prefer_footers(&segments, &mut found)?;
         let newest = found.newest_snapshot;
         let replayed = replay(&segments, &found.infos, newest, last, replay_to)?;

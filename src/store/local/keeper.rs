@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use falcon_protocol::{Offset, PartitionId};
 
-use super::recovery::read_footer;
+use super::journal::segment::Seal;
+use super::recovery::check_footer;
 use super::{Shared, locked};
 use spare::Filling;
 pub(super) use spare::zero_filled;
@@ -124,6 +125,7 @@ fn run(shared: &Shared) {
     let mut keeper = Keeper {
         shared,
         given_up: HashSet::new(),
+        unindexed: HashSet::new(),
         waiting: HashSet::new(),
         is_tree_broken: false,
         filling: None,
@@ -139,14 +141,18 @@ fn run(shared: &Shared) {
             keeper.prepare_spares();
         }
         keeper.seal_all();
-        keeper.look_at_tree();
-        keeper.index_all();
+        // What is not in sled yet is found by its footer at the next start.
         if !goes_on {
             return;
         }
+        keeper.look_at_tree();
         keeper.reclaim();
         // Reclaiming may have freed the space that a spare did not get before.
         keeper.prepare_spares();
+        // One segment at a time: sled may take longer for one than the writer to fill the next.
+        if keeper.index_next() {
+            shared.signal.wake();
+        }
     }
 }
 
@@ -155,6 +161,8 @@ struct Keeper<'a> {
     shared: &'a Shared,
     /// Segments that could not be sealed; the next start scans them.
     given_up: HashSet<u64>,
+    /// Segments that could not be brought into sled, since their footers cannot be read any more.
+    unindexed: HashSet<u64>,
     /// Segments whose footer waits for space.
     waiting: HashSet<u64>,
     is_tree_broken: bool,
@@ -180,7 +188,7 @@ impl Keeper<'_> {
         self.shared.config.metrics.process.index_in_memory.set(1);
         tracing::warn!(
             reason,
-            "the index cannot be used, it stays in memory until the next start"
+            "sled cannot be used, footers are the index until the next start"
         );
         self.abandon_tree();
         false
@@ -194,28 +202,36 @@ impl Keeper<'_> {
         }
     }
 
-    /// Takes what sled holds back into memory, from the footers: a database that failed once promises
-    /// nothing of what it still answers.
+    /// Looks up by footer what sled holds: a database that failed once promises nothing of what it still
+    /// answers.
     fn abandon_tree(&self) {
         let index = &self.shared.index;
-        let infos = self.shared.segments.infos().clone();
-        for (segment, info) in infos.iter().filter(|(_, info)| info.is_indexed) {
-            let Some(seal) = info.seal else { continue };
+        let seals: Vec<(u64, Seal)> = {
+            let infos = self.shared.segments.infos();
+            let indexed = infos.iter().filter(|(_, info)| info.is_indexed);
+            indexed
+                .filter_map(|(segment, info)| Some((*segment, info.seal?)))
+                .collect()
+        };
+        for (segment, seal) in &seals {
             let file = self.shared.segments.handle(*segment);
-            let footer = file.and_then(|file| read_footer(file.as_ref(), &seal));
-            let Ok(Some((_, extents))) = footer else {
+            let footer = file.and_then(|file| check_footer(file.as_ref(), seal));
+            if !matches!(footer, Ok(Some(_))) {
                 // Without it, sled is still the better answer.
                 tracing::warn!(
                     segment,
                     "the footer cannot be read, the index stays as it is"
                 );
                 return;
-            };
-            let mut memory = index.memory.write().unwrap_or_else(PoisonError::into_inner);
-            for (partition, place) in extents {
-                memory.insert(partition, place);
             }
         }
+        let mut infos = self.shared.segments.infos_mut();
+        for info in infos.values_mut().filter(|info| info.is_indexed) {
+            info.is_by_footer = true;
+            info.is_indexed = false;
+        }
+        drop(infos);
+        index.recount_footers();
         index.abandon_tree();
     }
 }

@@ -12,7 +12,7 @@ use self::folder::Folder;
 pub(super) use self::folder::{
     IDENTITY, JOURNAL, LOCK, clean_path, damaged_path, list_journal, synced_path,
 };
-use self::indexes::Indexed;
+use self::indexes::IndexPlan;
 use super::append::{Active, Appender, JournalEnd};
 use super::cache::TailCache;
 use super::damaged;
@@ -20,10 +20,10 @@ use super::forward::Forward;
 use super::identity::CleanMarker;
 use super::index::Index;
 use super::keeper::{self, Signal};
-use super::recovery::{LastWord, Survey, check_heads, is_outlived, missing, replay};
+use super::recovery::{Given, LastWord, Survey, check_heads, is_outlived, missing, replay, survey};
 use super::segments::{SegmentInfo, Segments};
 use super::synced::{SyncedFile, SyncedMark};
-use super::{IndexReport, LocalConfig, LocalStore, OpenError, RecoveryReport, Shared, TornTail};
+use super::{LocalConfig, LocalStore, OpenError, RecoveryReport, Shared, TornTail};
 use crate::io::{Disk, DiskFile, IoError};
 use crate::metrics::ProcessMetrics;
 use crate::store::Replay;
@@ -55,7 +55,7 @@ impl LocalStore {
         let started = now();
         let folder = Folder::open(&config, disk.as_ref())?;
         let segments = Segments::new(Arc::clone(&disk), &folder.journal_dir, config.direct_io);
-        // ORDER: before the index is opened, since sled writes where it is opened.
+        let segments = Arc::new(segments);
         check_heads(&segments, folder.identity.journal_id, &folder.segments)?;
         let clean = read_clean(disk.as_ref(), &folder, &segments)?;
         let synced_path = synced_path(&config);
@@ -67,11 +67,14 @@ impl LocalStore {
         check_presence(last, &folder, &segments)?;
         let progress = &config.metrics.process;
         progress.recovery_segments.set(folder.segments.len() as u64);
-        let Indexed {
-            tree,
-            mut survey,
-            report: index_report,
-        } = indexes::survey_with_index(&config, &folder, &segments, last)?;
+        let given = Given {
+            segments: &segments,
+            journal_id: folder.identity.journal_id,
+            last,
+            trusts_footers: true,
+            progress: Some(&progress.recovery_segments_read),
+        };
+        let mut survey = survey(given, &folder.segments)?;
         let newest = survey.newest_snapshot;
         let replayed = replay(&segments, &survey.infos, newest, last, replay_to)?;
         let torn_tail = match clean {
@@ -82,11 +85,13 @@ impl LocalStore {
         folder.take_over(disk.as_ref())?;
         let resumed = resume(&mut survey, clean.is_some());
         let missing_segments = missing(last, &survey.infos);
-        let index = Index::new(survey.memory, tree);
+        let plan = IndexPlan::new(clean.as_ref(), folder.is_new);
+        *segments.infos_mut() = survey.infos;
+        let index = Index::new(survey.memory, Arc::clone(&segments));
         let kept = gaps::Kept {
             bounds: &replayed.bounds,
             index: &index,
-            infos: &survey.infos,
+            files: gaps::Files::of(&segments),
         };
         let damage = kept.confirm(survey.damage);
         let doubts = gaps::Doubts {
@@ -101,16 +106,14 @@ impl LocalStore {
             groups: replayed.groups,
             batches: replayed.batches,
             records: replayed.records,
-            segments: survey.infos.len() as u64,
+            segments: segments.infos().len() as u64,
             torn_tail,
             damage: damage.clone(),
             rows_damaged: survey.rows_damaged,
             missing_segments,
-            index: index_report,
             was_clean: clean.is_some() || folder.is_new,
             duration: Duration::ZERO,
         };
-        *segments.infos_mut() = survey.infos;
         let is_empty = segments.infos().is_empty();
         let shared = Arc::new(Shared {
             cache: RwLock::new(TailCache::new(config.cache_bytes)),
@@ -142,13 +145,14 @@ impl LocalStore {
             first_segment(&shared, &mut appender)?;
         }
         let keeper = keeper::start(&shared).map_err(OpenError::Thread)?;
+        let indexer = indexes::start(&shared, plan);
         report.duration = started.elapsed();
         note(&shared.config.metrics.process, &report);
         announce(&report);
         let store = Self {
             shared,
             appender: Mutex::new(appender),
-            keeper: Mutex::new(Some(keeper)),
+            threads: Mutex::new([Some(keeper), indexer].into_iter().flatten().collect()),
             _lock: folder.lock,
         };
         Ok((Arc::new(store), report))
@@ -317,13 +321,6 @@ fn first_segment(shared: &Arc<Shared>, appender: &mut Appender) -> Result<(), Op
 fn note(metrics: &ProcessMetrics, report: &RecoveryReport) {
     let micros = u64::try_from(report.duration.as_micros()).unwrap_or(u64::MAX);
     metrics.recovery_us.set(micros.max(1));
-    match report.index {
-        IndexReport::Rebuilt { .. } => {
-            metrics.index_rebuilds.add(1);
-        }
-        IndexReport::InMemory { .. } => metrics.index_in_memory.set(1),
-        IndexReport::Created | IndexReport::Trusted => {}
-    }
 }
 
 fn announce(report: &RecoveryReport) {
@@ -350,7 +347,6 @@ fn announce(report: &RecoveryReport) {
         segments = report.segments,
         groups = report.groups,
         was_clean = report.was_clean,
-        index = ?report.index,
         duration_ms = report.duration.as_millis(),
         "opened the journal"
     );

@@ -12,8 +12,8 @@ mod last_word;
 mod replay;
 mod survey;
 
-pub(super) use footers::read_footer;
+pub(super) use footers::{check_footer, read_footer, visit_extents};
 pub(super) use heads::check_heads;
 pub(super) use last_word::{LastWord, is_outlived, missing};
 pub(super) use replay::replay;
-pub(super) use survey::{Flaw, FlawKind, Given, Survey, SurveyError, survey};
+pub(super) use survey::{Flaw, FlawKind, Given, Survey, survey};

@@ -85,6 +85,8 @@ pub(super) struct SegmentInfo {
     pub(super) seal: Option<Seal>,
     /// Groups are still appended.
     pub(super) is_active: bool,
+    /// Its extents are looked up in its footer, which was found whole; `shares` is sorted.
+    pub(super) is_by_footer: bool,
     /// Its extents are in sled.
     pub(super) is_indexed: bool,
     /// Every live extent is in a later segment too.

@@ -23,7 +23,7 @@ use falcon_protocol::{
     Batch, BatchBuilder, BatchHeader, Codec, Offset, PartitionId, Producer, Record, Stamp,
 };
 
-use super::{LocalConfig, LocalStore, OpenError, RecoveryReport};
+use super::{IndexReport, LocalConfig, LocalStore, OpenError, RecoveryReport};
 use crate::io::{Disk, SimDisk};
 use crate::store::{CommitGroup, ReadError, Replay, Row, StampedBatch, Store, Table};
 
@@ -179,6 +179,17 @@ pub(super) fn append(store: &LocalStore, partition: PartitionId, base: u64, valu
 }
 
 /// As the housekeeping does it, until nothing is left to copy.
+/// What became of the index, once it is known.
+pub(super) fn index_report(store: &LocalStore) -> IndexReport {
+    for _ in 0..10_000 {
+        if let Some(report) = store.shared.index.report() {
+            return report.clone();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    panic!("the index was never opened");
+}
+
 pub(super) fn tidy(store: &LocalStore) {
     for _ in 0..100 {
         let is_more = store.gather();

@@ -52,15 +52,16 @@ impl MemoryIndex {
         all
     }
 
-    /// What a segment holds of each partition.
+    /// What a segment holds of each partition, sorted.
     pub(in crate::store::local) fn shares(&self, segment: u64) -> Vec<(PartitionId, Share)> {
         let Some(held) = self.segments.get(&segment) else {
             return Vec::new();
         };
-        held.partitions
-            .iter()
-            .map(|(partition, places)| (*partition, Share::of(places)))
-            .collect()
+        let share =
+            |(partition, places): (&PartitionId, &Vec<Place>)| (*partition, Share::of(places));
+        let mut shares: Vec<_> = held.partitions.iter().map(share).collect();
+        shares.sort_unstable_by_key(|(partition, _)| *partition);
+        shares
     }
 
     pub(in crate::store::local) fn remove(&mut self, segment: u64) {

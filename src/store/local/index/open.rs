@@ -10,7 +10,7 @@ use super::TreeIndex;
 use crate::io::{IoError, RealDisk};
 
 /// Memory that sled may use for its pages.
-const CACHE_BYTES: u64 = 32 << 20;
+const CACHE_BYTES: u64 = 8 << 20;
 
 /// LIMIT: attempts to open it, two seconds in all.
 const ATTEMPTS_MAX: u32 = 100;

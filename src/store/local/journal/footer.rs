@@ -25,6 +25,8 @@ const FIXED: usize = 48;
 const SHARE: usize = 40;
 const DAMAGE: usize = 24;
 const EXTENT: usize = 48;
+/// Bytes of one extent; they follow the summary, sorted by partition and base offset.
+pub(in crate::store::local) const EXTENT_BYTES: u64 = EXTENT as u64;
 
 /// What a segment holds, without saying where.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -154,33 +156,43 @@ impl StoredSummary {
     /// Reads the extents, which follow the summary; `None` when damaged.
     pub(in crate::store::local) fn decode_extents(
         &self,
-        mut bytes: &[u8],
+        bytes: &[u8],
     ) -> Option<Vec<(PartitionId, Place)>> {
-        let is_whole = crc32fast::hash(bytes) == self.extents_crc
-            && bytes.len() as u64 == self.extents.checked_mul(EXTENT as u64)?;
-        if !is_whole {
+        if !self.is_of(bytes.len() as u64, crc32fast::hash(bytes)) {
             return None;
         }
-        let mut extents = Vec::with_capacity(bytes.len() / EXTENT);
-        while bytes.len() >= EXTENT {
-            let partition = take_partition(&mut bytes);
-            let base_offset = Offset(bytes.get_u64_le());
-            let position = bytes.get_u64_le();
-            let extent = Extent {
-                base_offset,
-                record_count: bytes.get_u32_le(),
-                bytes: bytes.get_u32_le(),
-                max_timestamp_ms: bytes.get_i64_le(),
-                append_time_ms: bytes.get_i64_le(),
-            };
-            let place = Place {
-                segment: self.summary.segment,
-                position,
-                extent,
-                is_copy: false,
-            };
-            extents.push((partition, place));
-        }
-        Some(extents)
+        Some(decode_rows(self.summary.segment, bytes).collect())
     }
+
+    /// Whether extents of so many bytes, with this checksum, are those of the summary.
+    pub(in crate::store::local) fn is_of(&self, bytes: u64, crc: u32) -> bool {
+        crc == self.extents_crc && self.extents.checked_mul(EXTENT_BYTES) == Some(bytes)
+    }
+}
+
+/// The whole extents in `bytes`, of a footer of `segment`.
+pub(in crate::store::local) fn decode_rows(
+    segment: u64,
+    bytes: &[u8],
+) -> impl Iterator<Item = (PartitionId, Place)> {
+    bytes.chunks_exact(EXTENT).map(move |mut row| {
+        let from = &mut row;
+        let partition = take_partition(from);
+        let base_offset = Offset(from.get_u64_le());
+        let position = from.get_u64_le();
+        let extent = Extent {
+            base_offset,
+            record_count: from.get_u32_le(),
+            bytes: from.get_u32_le(),
+            max_timestamp_ms: from.get_i64_le(),
+            append_time_ms: from.get_i64_le(),
+        };
+        let place = Place {
+            segment,
+            position,
+            extent,
+            is_copy: false,
+        };
+        (partition, place)
+    })
 }

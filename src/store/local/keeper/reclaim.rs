@@ -12,6 +12,10 @@ use crate::store::local::segments::SegmentInfo;
 impl Keeper<'_> {
     /// Reclaims every segment in which all records are dead or were copied forward.
     pub(super) fn reclaim(&mut self) {
+        // Until then sled may have rows of a segment that it could not be told to forget.
+        if self.shared.index.report().is_none() {
+            return;
+        }
         let newest_snapshot = self.shared.snapshot_segment.load(Ordering::Acquire);
         let dead: Vec<(u64, SegmentInfo)> = {
             let bounds = locked(&self.shared.bounds);
@@ -49,6 +53,9 @@ impl Keeper<'_> {
         // batch, and looks again when they are not what it expects.
         let file = self.shared.segments.handle(segment);
         self.shared.segments.forget(segment);
+        // Who looked it up by its footer meanwhile looks again.
+        self.shared.index.note_removal();
+        self.shared.index.recount_footers();
         let segment_bytes = self.shared.config.segment_bytes;
         let wants_spare = self.shared.signal.spares() < self.shared.config.spare_segments;
         if wants_spare && info.file_bytes >= segment_bytes {

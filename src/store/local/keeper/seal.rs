@@ -7,6 +7,7 @@ use crate::io::IoError;
 use crate::store::local::index::Place;
 use crate::store::local::journal::footer::{self, Summary};
 use crate::store::local::journal::segment::{HEADER_BYTES, SEAL_POSITION, Seal};
+use crate::store::local::recovery::read_footer;
 use crate::store::local::segments::SegmentInfo;
 use falcon_protocol::PartitionId;
 
@@ -91,25 +92,59 @@ impl Keeper<'_> {
         Ok(seal)
     }
 
-    /// Moves the extents of sealed segments from memory into sled.
-    pub(super) fn index_all(&mut self) {
-        let due: Vec<u64> = self
-            .shared
-            .segments
-            .infos()
-            .iter()
-            .filter(|(_, info)| info.seal.is_some() && !info.is_indexed)
-            .map(|(segment, _)| *segment)
-            .collect();
-        for segment in due {
-            let extents = self.extents_in_memory(segment);
-            if !self.on_tree(|tree| tree.insert(&extents)) {
-                return;
-            }
-            if let Some(info) = self.shared.segments.infos_mut().get_mut(&segment) {
-                info.is_indexed = true;
-            }
-            self.shared.index.remove_from_memory(segment);
+    /// Moves the extents of one sealed segment from memory or its footer into sled; without sled, from memory to
+    /// its footer. Answers whether there may be another.
+    pub(super) fn index_next(&mut self) -> bool {
+        let shared = self.shared;
+        if shared.index.report().is_none() {
+            return false;
         }
+        let has_tree = shared.index.tree().is_some() && !self.is_tree_broken;
+        let due = {
+            let infos = shared.segments.infos();
+            let is_due = |(segment, info): &(&u64, &SegmentInfo)| {
+                let is_done = info.is_indexed || (info.is_by_footer && !has_tree);
+                !is_done && !self.unindexed.contains(segment)
+            };
+            let mut due = infos.iter().filter(is_due);
+            due.find_map(|(segment, info)| Some((*segment, info.seal?, info.is_by_footer)))
+        };
+        let Some((segment, seal, is_by_footer)) = due else {
+            return false;
+        };
+        if has_tree {
+            let extents = if is_by_footer {
+                self.extents_in_footer(segment, &seal)
+            } else {
+                Some(self.extents_in_memory(segment))
+            };
+            let Some(extents) = extents else {
+                self.unindexed.insert(segment);
+                return true;
+            };
+            if !self.on_tree(|tree| tree.insert(&extents)) {
+                return true;
+            }
+        }
+        if let Some(info) = shared.segments.infos_mut().get_mut(&segment) {
+            info.is_indexed = has_tree;
+            info.is_by_footer = !has_tree;
+        }
+        shared.index.recount_footers();
+        shared.index.remove_from_memory(segment);
+        true
+    }
+
+    fn extents_in_footer(&self, segment: u64, seal: &Seal) -> Option<Vec<(PartitionId, Place)>> {
+        let file = self.shared.segments.handle(segment);
+        let footer = file.and_then(|file| read_footer(file.as_ref(), seal));
+        if let Ok(Some((_, extents))) = footer {
+            return Some(extents);
+        }
+        tracing::warn!(
+            segment,
+            "the footer cannot be read any more, the next start reads the segment"
+        );
+        None
     }
 }

@@ -1,13 +1,16 @@
 //! What is missing in what is kept: offsets between log start and log end that no extent holds.
 
+mod covered;
+
 use std::collections::{BTreeMap, HashMap};
 
 use falcon_protocol::PartitionId;
 
+use self::covered::Covered;
 use crate::store::Damage;
 use crate::store::local::index::{Index, Place};
 use crate::store::local::journal::state::Bounds;
-use crate::store::local::segments::SegmentInfo;
+use crate::store::local::segments::{SegmentInfo, Segments};
 use crate::store::local::{Shared, damaged, locked};
 
 /// Looks for what a start could not see: gaps, and what was damaged before. Later calls do nothing.
@@ -17,13 +20,12 @@ pub(in crate::store::local) fn look(shared: &Shared) {
     };
     let found = {
         let bounds = locked(&shared.bounds).clone();
-        let infos = shared.segments.infos();
         let kept = Kept {
             bounds: &bounds,
             index: &shared.index,
-            infos: &infos,
+            files: Files::of(&shared.segments),
         };
-        kept.find(doubts.is_suspect)
+        kept.find(doubts.is_suspect, &|kept| Covered::of(shared, kept))
     };
     for damage in &found {
         shared.note_damage(damage);
@@ -44,12 +46,25 @@ pub(in crate::store::local) struct Doubts {
     pub(in crate::store::local) is_suspect: bool,
 }
 
+/// Bytes of each segment's file, and where its groups end.
+#[derive(Debug, Default)]
+pub(super) struct Files(BTreeMap<u64, (u64, u64)>);
+
+impl Files {
+    pub(super) fn of(segments: &Segments) -> Self {
+        let infos = segments.infos();
+        let bytes =
+            |(segment, info): (&u64, &SegmentInfo)| (*segment, (info.file_bytes, info.groups_end));
+        Self(infos.iter().map(bytes).collect())
+    }
+}
+
 /// What a start found, to look for gaps in.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Kept<'a> {
     pub(super) bounds: &'a HashMap<PartitionId, Bounds>,
     pub(super) index: &'a Index,
-    pub(super) infos: &'a BTreeMap<u64, SegmentInfo>,
+    pub(super) files: Files,
 }
 
 impl Kept<'_> {
@@ -70,14 +85,20 @@ impl Kept<'_> {
     }
 
     /// Every gap. The log starts must be those of the tables: what the journal says of them may be older than
-    /// the removal of a segment.
-    pub(super) fn find(&self, is_suspect: bool) -> Vec<Damage> {
+    /// the removal of a segment. Where there is a sign of loss, `cover` answers what all extents hold.
+    fn find(&self, is_suspect: bool, cover: &dyn Fn(&Self) -> Option<Covered>) -> Vec<Damage> {
         let mut all = Vec::new();
         let has_holes = is_suspect || self.has_holes();
+        let covered = has_holes.then(|| cover(self)).flatten();
         for (partition, bounds) in self.bounds {
-            // Without a sign of loss, one look at each partition's front.
-            if has_holes || self.lacks_front(*partition, bounds) {
-                let (partition, range) = (*partition, bounds.start..bounds.end);
+            let range = bounds.start..bounds.end;
+            let is_doubtful = match &covered {
+                Some(covered) => !covered.holds(*partition, &range),
+                // Without a sign of loss, one look at each partition's front.
+                None => has_holes || self.lacks_front(*partition, bounds),
+            };
+            if is_doubtful {
+                let partition = *partition;
                 all.push(Damage { partition, range });
             }
         }
@@ -93,18 +114,18 @@ impl Kept<'_> {
 
     /// Whether a number is left out or a file is too short. Both can be lawful.
     fn has_holes(&self) -> bool {
-        let numbers = self.infos.keys();
-        let next = self.infos.keys().skip(1);
+        let numbers = self.files.0.keys();
+        let next = self.files.0.keys().skip(1);
         let has_gap = numbers.zip(next).any(|(number, next)| number + 1 != *next);
-        let is_short = |info: &SegmentInfo| info.file_bytes < info.groups_end;
-        has_gap || self.infos.values().any(is_short)
+        let is_short = |(file_bytes, groups_end): &(u64, u64)| file_bytes < groups_end;
+        has_gap || self.files.0.values().any(is_short)
     }
 
     /// Whether the bytes can be there at all.
     fn is_there(&self, place: &Place) -> bool {
-        let info = self.infos.get(&place.segment);
+        let file = self.files.0.get(&place.segment);
         let end = place.position.saturating_add(place.extent.bytes.into());
-        info.is_some_and(|info| end <= info.file_bytes)
+        file.is_some_and(|(file_bytes, _)| end <= *file_bytes)
     }
 
     fn gaps(
@@ -129,12 +150,14 @@ impl Kept<'_> {
                 return;
             };
             let found = place.filter(|place| place.contains(at));
+            let is_there = found.is_some_and(|place| self.is_there(&place));
             let next = match (found, place) {
+                (Some(found), _) if is_there => self.index.dense_end(partition, &found),
                 (Some(found), _) => found.extent.end_offset(),
                 (None, Some(later)) => later.extent.base_offset.min(end),
                 (None, None) => end,
             };
-            if !found.is_some_and(|place| self.is_there(&place)) {
+            if !is_there {
                 let range = at..next;
                 match kept.last_mut() {
                     Some(last) if last.partition == partition && last.range.end >= at => {
@@ -150,11 +173,14 @@ impl Kept<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
     use std::time::Duration;
 
     use falcon_protocol::Offset;
 
     use super::*;
+    use crate::io::SimDisk;
     use crate::store::local::index::{MemoryIndex, Opened, open};
 
     const P: PartitionId = PartitionId::new(1, 0);
@@ -169,7 +195,9 @@ mod tests {
         if is_spoiled {
             tree.spoil(P);
         }
-        let index = Index::new(MemoryIndex::default(), Some(tree));
+        let segments = Segments::new(Arc::new(SimDisk::new()), Path::new("/journal"), false);
+        let index = Index::new(MemoryIndex::default(), Arc::new(segments));
+        index.set_tree(Some(tree));
         let bounds = Bounds {
             start: Offset(0),
             end: Offset(10),
@@ -178,10 +206,11 @@ mod tests {
         let kept = Kept {
             bounds: &bounds,
             index: &index,
-            infos: &BTreeMap::new(),
+            files: Files::default(),
         };
         let known = damage(3..5);
-        (kept.find(true), kept.find(false), kept.confirm(known))
+        let find = |is_suspect| kept.find(is_suspect, &|_| None);
+        (find(true), find(false), kept.confirm(known))
     }
 
     fn damage(range: std::ops::Range<u64>) -> Vec<Damage> {

@@ -1,87 +1,94 @@
-//! Choosing the index: trusted, built again, or in memory.
+//! Choosing the index: trusted, built again, or footers alone. It happens beside the running broker.
 
-use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
-use super::folder::Folder;
-use super::{CleanMarker, LocalConfig, OpenError, Segments, Survey};
+use super::{CleanMarker, LocalConfig, Shared};
 use crate::store::local::IndexReport;
 use crate::store::local::index::{self, Opened, TreeIndex};
-use crate::store::local::recovery::{Given, LastWord, SurveyError, survey};
 
-/// The journal as found, and the index that fits it.
+/// What the last stop says of the index.
 #[derive(Debug)]
-pub(super) struct Indexed {
-    pub(super) tree: Option<TreeIndex>,
-    pub(super) survey: Survey,
-    pub(super) report: IndexReport,
+pub(super) struct IndexPlan {
+    is_new: bool,
+    /// Of the clean-stop marker.
+    token: Option<u64>,
+    /// Segments whose extents are in it.
+    indexed: Vec<u64>,
 }
 
-/// Opens the index, trusts it or throws it away, and surveys the journal.
-pub(super) fn survey_with_index(
-    config: &LocalConfig,
-    folder: &Folder,
-    segments: &Segments,
-    last: LastWord<'_>,
-) -> Result<Indexed, OpenError> {
-    let clean = last.clean;
-    let (tree, report) = open_index(config, folder, clean);
-    let indexed: HashSet<u64> = match (&report, clean) {
-        (IndexReport::Trusted, Some(clean)) => clean.indexed.iter().copied().collect(),
-        (_, _) => HashSet::new(),
-    };
-    let mut given = Given {
-        segments,
-        journal_id: folder.identity.journal_id,
-        last,
-        tree: tree.as_ref(),
-        indexed: &indexed,
-        trusts_footers: true,
-        progress: Some(&config.metrics.process.recovery_segments_read),
-    };
-    let reason = match survey(given, &folder.segments) {
-        Ok(survey) => {
-            return Ok(Indexed {
-                tree,
-                survey,
-                report,
-            });
+impl IndexPlan {
+    pub(super) fn new(clean: Option<&CleanMarker>, is_new: bool) -> Self {
+        Self {
+            is_new,
+            token: clean.map(|clean| clean.index_token),
+            indexed: clean.map_or_else(Vec::new, |clean| clean.indexed.clone()),
         }
-        Err(SurveyError::Open(error)) => return Err(error),
-        Err(SurveyError::Tree(reason)) => reason,
-    };
-    tracing::error!(reason, "the index cannot be written, keeping it in memory");
-    let nothing = HashSet::new();
-    given.tree = None;
-    given.indexed = &nothing;
-    match survey(given, &folder.segments) {
-        Ok(survey) => Ok(Indexed {
-            tree: None,
-            survey,
-            report: IndexReport::InMemory { reason },
-        }),
-        Err(SurveyError::Open(error)) => Err(error),
-        Err(SurveyError::Tree(_)) => unreachable!("there is no tree to refuse rows"),
     }
 }
 
-fn open_index(
-    config: &LocalConfig,
-    folder: &Folder,
-    clean: Option<&CleanMarker>,
-) -> (Option<TreeIndex>, IndexReport) {
+/// Opens the index on a thread of its own. Lookups go to the footers until it has what they have.
+pub(super) fn start(shared: &Arc<Shared>, plan: IndexPlan) -> Option<JoinHandle<()>> {
+    if shared.config.index_dir.is_none() {
+        let reason = "no folder is configured for it".to_owned();
+        take(shared, &plan, (None, IndexReport::Footers { reason }));
+        return None;
+    }
+    let opener = Arc::clone(shared);
+    let thread = std::thread::Builder::new()
+        .name("falcon-index".to_owned())
+        .spawn(move || take(&opener, &plan, open_index(&opener.config, &plan)));
+    match thread {
+        Ok(thread) => Some(thread),
+        Err(error) => {
+            let reason = error.to_string();
+            let nothing = IndexPlan::new(None, false);
+            take(shared, &nothing, (None, IndexReport::Footers { reason }));
+            None
+        }
+    }
+}
+
+fn take(shared: &Shared, plan: &IndexPlan, (tree, report): (Option<TreeIndex>, IndexReport)) {
+    let metrics = &shared.config.metrics.process;
+    match &report {
+        IndexReport::Rebuilt { reason } => {
+            metrics.index_rebuilds.add(1);
+            tracing::info!(reason, "the index is built again from the footers");
+        }
+        IndexReport::Footers { reason } => {
+            metrics.index_in_memory.set(1);
+            tracing::warn!(reason, "sled cannot be used, footers are the index");
+        }
+        IndexReport::Created | IndexReport::Trusted => {}
+    }
+    // ORDER: sled before the segments say that they are in it, both before anybody adds to it.
+    shared.index.set_tree(tree);
+    if report == IndexReport::Trusted {
+        let mut infos = shared.segments.infos_mut();
+        for segment in &plan.indexed {
+            if let Some(info) = infos.get_mut(segment).filter(|info| info.is_by_footer) {
+                info.is_by_footer = false;
+                info.is_indexed = true;
+            }
+        }
+    }
+    shared.index.decide(report);
+    shared.signal.wake();
+}
+
+fn open_index(config: &LocalConfig, plan: &IndexPlan) -> (Option<TreeIndex>, IndexReport) {
     let Some(index_dir) = &config.index_dir else {
         let reason = "no folder is configured for it".to_owned();
-        return (None, IndexReport::InMemory { reason });
+        return (None, IndexReport::Footers { reason });
     };
-    let reason = match clean {
-        None if folder.is_new => None,
+    let reason = match plan.token {
+        None if plan.is_new => None,
         None => Some("the last stop was not clean".to_owned()),
-        Some(clean) if clean.index_token == 0 => {
-            Some("the last stop left no index to trust".to_owned())
-        }
-        Some(clean) => match index::open(index_dir, config.index_open_timeout) {
-            Opened::Ready(tree) if tree.token() == Some(clean.index_token) => {
+        Some(0) => Some("the last stop left no index to trust".to_owned()),
+        Some(token) => match index::open(index_dir, config.index_open_timeout) {
+            Opened::Ready(tree) if tree.token() == Some(token) => {
                 return (Some(tree), IndexReport::Trusted);
             }
             Opened::Ready(tree) => {
@@ -94,7 +101,7 @@ fn open_index(
     };
     if let Err(error) = index::discard(index_dir) {
         let reason = format!("{error}: {}", error.source);
-        return (None, IndexReport::InMemory { reason });
+        return (None, IndexReport::Footers { reason });
     }
     match index::open(index_dir, config.index_open_timeout) {
         Opened::Ready(tree) => {
@@ -104,14 +111,14 @@ fn open_index(
             };
             (Some(tree), report)
         }
-        Opened::Broken(reason) => (None, IndexReport::InMemory { reason }),
+        Opened::Broken(reason) => (None, IndexReport::Footers { reason }),
         Opened::Hangs => hangs(),
     }
 }
 
 fn hangs() -> (Option<TreeIndex>, IndexReport) {
     let reason = "it did not open in time".to_owned();
-    (None, IndexReport::InMemory { reason })
+    (None, IndexReport::Footers { reason })
 }
 
 /// Makes the index durable under a token; `false` when it will have to be built again.

@@ -69,9 +69,11 @@ impl Taker {
         self.bytes_left
     }
 
-    /// Whether an extent is wanted now: nothing was taken yet, or all of it fits.
+    /// Whether an extent is wanted now: nothing was taken yet, or all of it fits, or to read its start once
+    /// more costs little.
     pub(super) fn has_room_for(&self, place: &Place) -> bool {
-        self.runs.is_empty() || place.extent.bytes as usize <= self.bytes_left
+        let bytes = place.extent.bytes as usize;
+        self.runs.is_empty() || bytes <= self.bytes_left.max(FETCH_SMALL_BYTES)
     }
 
     /// Notes that what is wanted reaches from an extent to `end`; answers how much is fetched at once.

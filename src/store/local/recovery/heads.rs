@@ -1,6 +1,6 @@
 //! Header blocks: whose a segment is, in which format, and where its footer is.
 
-use super::survey::{Given, SurveyError, warn_unreadable};
+use super::survey::{Given, warn_unreadable};
 use crate::io::DiskFile;
 use crate::store::local::OpenError;
 use crate::store::local::journal::scan::Scan;
@@ -67,9 +67,8 @@ pub(super) fn read_head(
     given: Given<'_>,
     number: u64,
     file: &dyn DiskFile,
-) -> Result<Head, SurveyError> {
-    let header = our_header(given.segments, given.journal_id, number, file);
-    let (block, header) = header.map_err(SurveyError::Open)?;
+) -> Result<Head, OpenError> {
+    let (block, header) = our_header(given.segments, given.journal_id, number, file)?;
     if header.is_none() {
         tracing::warn!(segment = number, "the segment's header is damaged");
     }

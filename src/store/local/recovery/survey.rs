@@ -2,20 +2,19 @@
 
 mod found;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::{BTreeMap, VecDeque};
 
-use falcon_protocol::{Offset, PartitionId};
+use falcon_protocol::Offset;
 
 use super::ends::Ends;
-use super::footers::{read_footer, read_summary};
+use super::footers::check_footer;
 use super::heads::read_head;
 use super::last_word::{LastWord, Proven};
 use crate::io::{DiskFile, IoError};
 use crate::metrics::Gauge;
 use crate::store::Damage;
 use crate::store::local::OpenError;
-use crate::store::local::index::{MemoryIndex, Place, TreeIndex};
+use crate::store::local::index::MemoryIndex;
 use crate::store::local::journal::scan::{Bound, Scan, Tail};
 use crate::store::local::journal::segment::{HEADER_BYTES, Seal};
 use crate::store::local::segments::{SegmentInfo, Segments};
@@ -56,29 +55,12 @@ pub(in crate::store::local) enum FlawKind {
     Entry,
 }
 
-/// Why the first pass did not finish.
-#[derive(Debug)]
-pub(in crate::store::local) enum SurveyError {
-    Open(OpenError),
-    /// sled refused rows: start over without it.
-    Tree(String),
-}
-
-impl From<IoError> for SurveyError {
-    fn from(error: IoError) -> Self {
-        Self::Open(OpenError::Io(error))
-    }
-}
-
 /// What the pass may rely on.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store::local) struct Given<'a> {
     pub(in crate::store::local) segments: &'a Segments,
     pub(in crate::store::local) journal_id: u128,
     pub(in crate::store::local) last: LastWord<'a>,
-    pub(in crate::store::local) tree: Option<&'a TreeIndex>,
-    /// Segments whose extents are in `tree`.
-    pub(in crate::store::local) indexed: &'a HashSet<u64>,
     /// Take sealed segments from their footers. Otherwise every group is read and checked.
     pub(in crate::store::local) trusts_footers: bool,
     /// How many segments were looked at.
@@ -89,7 +71,7 @@ pub(in crate::store::local) struct Given<'a> {
 pub(in crate::store::local) fn survey(
     given: Given<'_>,
     numbers: &[u64],
-) -> Result<Survey, SurveyError> {
+) -> Result<Survey, OpenError> {
     let mut pass = Pass {
         given,
         found: Survey {
@@ -167,7 +149,7 @@ impl Pass<'_> {
         number: u64,
         next: Option<u64>,
         expected: Option<u64>,
-    ) -> Result<Option<u64>, SurveyError> {
+    ) -> Result<Option<u64>, OpenError> {
         // A roll syncs everything before it.
         self.found.unproven.clear();
         let file = self.given.segments.handle(number)?;
@@ -214,7 +196,7 @@ impl Pass<'_> {
         number: u64,
         next: Option<u64>,
         seal: Option<Seal>,
-    ) -> Result<Bound, SurveyError> {
+    ) -> Result<Bound, OpenError> {
         if let Some(seal) = seal {
             return Ok(Bound::Closed {
                 end_seq: Some(seal.end_seq),
@@ -230,7 +212,7 @@ impl Pass<'_> {
     }
 
     /// Sequence of the first group of a segment.
-    fn first_seq(&self, number: u64) -> Result<Option<u64>, SurveyError> {
+    fn first_seq(&self, number: u64) -> Result<Option<u64>, OpenError> {
         let file = self.given.segments.handle(number)?;
         let head = read_head(self.given, number, file.as_ref())?;
         if let Some(seal) = head.seal {
@@ -242,41 +224,17 @@ impl Pass<'_> {
     }
 
     /// Takes a sealed segment from its footer; `false` when the footer is damaged.
-    fn sealed(
-        &mut self,
-        number: u64,
-        file: &dyn DiskFile,
-        seal: Seal,
-    ) -> Result<bool, SurveyError> {
-        let is_in_tree = self.given.indexed.contains(&number);
-        let footer = if is_in_tree {
-            read_summary(file, &seal).map(|stored| stored.map(|stored| (stored, Vec::new())))
-        } else {
-            read_footer(file, &seal)
-        };
-        let footer = footer.unwrap_or_else(|error| {
+    fn sealed(&mut self, number: u64, file: &dyn DiskFile, seal: Seal) -> Result<bool, OpenError> {
+        let stored = check_footer(file, &seal).unwrap_or_else(|error| {
             warn_unreadable(number, &error);
             None
         });
-        let Some((stored, extents)) = footer else {
+        let Some(stored) = stored else {
             tracing::warn!(
                 segment = number,
                 "the footer is damaged, reading the segment"
             );
             return Ok(false);
-        };
-        let is_indexed = match self.given.tree {
-            Some(tree) if !is_in_tree => {
-                feed(tree, &extents)?;
-                true
-            }
-            Some(_) => true,
-            None => {
-                for (partition, place) in extents {
-                    self.found.memory.insert(partition, place);
-                }
-                false
-            }
         };
         for (partition, share) in &stored.summary.shares {
             if share.original_end > Offset::ZERO {
@@ -296,18 +254,10 @@ impl Pass<'_> {
                 shares: stored.summary.shares,
                 damage: stored.summary.damage,
                 seal: Some(seal),
-                is_indexed,
+                is_by_footer: true,
                 ..SegmentInfo::default()
             },
         );
         Ok(true)
-    }
-}
-
-fn feed(tree: &TreeIndex, extents: &[(PartitionId, Place)]) -> Result<(), SurveyError> {
-    match catch_unwind(AssertUnwindSafe(|| tree.insert(extents))) {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(SurveyError::Tree(error.to_string())),
-        Err(_) => Err(SurveyError::Tree("it panicked".to_owned())),
     }
 }

@@ -38,9 +38,10 @@ fn rebuilt(bench: &Bench) -> String {
         metrics.recovery_segments.value(),
         "progress ends where it should"
     );
+    let became = index_report(&store);
     store.close(Vec::new()).unwrap();
-    let IndexReport::Rebuilt { reason } = report.index else {
-        panic!("the index was {:?}", report.index);
+    let IndexReport::Rebuilt { reason } = became else {
+        panic!("the index was {became:?}");
     };
     reason
 }
@@ -89,4 +90,48 @@ fn a_file_in_the_place_of_the_index_is_replaced() {
     write(&index, b"no folder");
     rebuilt(&bench);
     assert!(index.is_dir());
+}
+
+/// Every sealed segment's extents are in sled.
+fn is_indexed(store: &LocalStore) -> bool {
+    let infos = store.shared.segments.infos();
+    infos.len() > 2 && infos.values().all(|info| info.is_active || info.is_indexed)
+}
+
+#[test]
+fn a_stop_does_not_wait_for_the_index_and_the_next_start_goes_on_with_it() {
+    let (bench, _) = closed();
+    for round in 0..6 {
+        let (store, report, _) = bench.open();
+        assert_eq!(report.damage, vec![]);
+        if round == 0 {
+            // Killed: the index is thrown away.
+            drop(store);
+            continue;
+        }
+        assert_eq!(values(&store, P, 0, RECORDS).unwrap()[0].0, 0);
+        let became = index_report(&store);
+        match round {
+            1 => assert!(matches!(became, IndexReport::Rebuilt { .. }), "{became:?}"),
+            _ => assert_eq!(became, IndexReport::Trusted),
+        }
+        store.close(Vec::new()).unwrap();
+    }
+    let (store, ..) = bench.open();
+    for _ in 0..2_000 {
+        if is_indexed(&store) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(is_indexed(&store));
+    let mut offset = 0;
+    while offset < RECORDS {
+        offset = values(&store, P, offset, RECORDS)
+            .unwrap()
+            .last()
+            .unwrap()
+            .0
+            + 1;
+    }
 }

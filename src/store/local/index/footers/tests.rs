@@ -1,0 +1,123 @@
+use std::ops::Range;
+use std::path::Path;
+
+use super::*;
+use crate::io::{Disk, SimDisk};
+use crate::store::Extent;
+use crate::store::local::index::MemoryIndex;
+use crate::store::local::journal::footer::{Summary, encode};
+
+fn partition(number: u32) -> PartitionId {
+    PartitionId::new(1 + number % 2, number)
+}
+
+/// A segment of these extents as the keeper leaves it.
+fn seal(segments: &Segments, disk: &SimDisk, memory: &MemoryIndex, segment: u64) {
+    let summary = Summary {
+        segment,
+        shares: memory.shares(segment),
+        ..Summary::default()
+    };
+    let (bytes, summary_bytes) = encode(&summary, &memory.of_segment(segment));
+    let seal = Seal {
+        segment,
+        nonce: 0,
+        summary_bytes: u32::try_from(summary_bytes).unwrap(),
+        groups_end: 4096,
+        footer_position: 4096,
+        footer_bytes: bytes.len() as u64,
+        first_seq: 0,
+        end_seq: 1,
+    };
+    let file = disk.create(&segments.path(segment)).unwrap();
+    file.write_at(seal.footer_position, &bytes).unwrap();
+    let info = SegmentInfo {
+        file_bytes: u64::MAX,
+        shares: summary.shares,
+        seal: Some(seal),
+        is_by_footer: true,
+        ..SegmentInfo::default()
+    };
+    segments.infos_mut().insert(segment, info);
+}
+
+#[test]
+fn footers_answer_what_memory_answers() {
+    let mut random = fastrand::Rng::with_seed(5);
+    for _ in 0..20 {
+        let disk = SimDisk::new();
+        disk.create_dir_all(Path::new("/journal")).unwrap();
+        let segments = Arc::new(Segments::new(
+            Arc::new(disk.clone()),
+            Path::new("/journal"),
+            false,
+        ));
+        let mut memory = MemoryIndex::default();
+        let partitions = random.u32(1..40);
+        let mut ends = vec![0_u64; partitions as usize];
+        for segment in 1..random.u64(2..8) {
+            for number in 0..partitions {
+                let end = &mut ends[number as usize];
+                let mut held: Vec<Range<Offset>> = Vec::new();
+                for _ in 0..random.usize(0..60) {
+                    // Some leave offsets out, some repeat what is in an earlier segment.
+                    let gap = if random.u8(0..10) == 0 { 3 } else { 0 };
+                    let base = if random.u8(0..20) == 0 {
+                        *end / 2
+                    } else {
+                        *end + gap
+                    };
+                    let extent = Extent {
+                        base_offset: Offset(base),
+                        record_count: random.u32(1..5),
+                        bytes: 100,
+                        max_timestamp_ms: random.i64(0..1000),
+                        append_time_ms: 0,
+                    };
+                    if base >= *end {
+                        *end = extent.end_offset().0;
+                    }
+                    let place = Place {
+                        segment,
+                        position: 4096,
+                        extent,
+                        is_copy: false,
+                    };
+                    let range = extent.base_offset..extent.end_offset();
+                    let is_apart = |other: &Range<Offset>| {
+                        other.end <= range.start || range.end <= other.start
+                    };
+                    let is_free = held.iter().all(is_apart);
+                    if is_free {
+                        held.push(range);
+                        memory.insert(partition(number), place);
+                    }
+                }
+            }
+            seal(&segments, &disk, &memory, segment);
+        }
+        let footers = Footers::new(segments);
+        footers.recount();
+        for _ in 0..2_000 {
+            let number = random.u32(0..=partitions);
+            let id = partition(number);
+            let end = ends.get(number as usize).copied().unwrap_or(9);
+            let from = Offset(random.u64(0..=end + 2));
+            let found = footers.first_from(id, from).unwrap();
+            assert_eq!(found, memory.first_from(id, from), "{id} {from:?}");
+            let time = random.i64(-1..1001);
+            let floor = footers.time_floor(id, time).unwrap();
+            assert_eq!(floor, memory.time_floor(id, time), "{id} {time}");
+            if let Some(place) = found {
+                let dense = footers.dense_end(id, &place).unwrap();
+                assert!(dense >= place.extent.end_offset());
+                let mut at = place.extent.base_offset;
+                while at < dense {
+                    let next = memory.first_from(id, at).unwrap();
+                    assert!(next.contains(at), "{id} {at:?} of {place:?} to {dense:?}");
+                    at = next.extent.end_offset();
+                }
+            }
+        }
+    }
+}
