@@ -241,7 +241,7 @@ impl Default for Config {
                 frame_bytes_max: FRAME_BYTES_DEFAULT,
                 batch_bytes_max: BATCH_BYTES_DEFAULT,
                 in_flight_bytes_per_connection: 16 * MIB,
-                in_flight_bytes_total: 128 * MIB,
+                in_flight_bytes_total: 32 * MIB,
                 requests_in_flight_per_connection: 4096,
                 subscriptions_per_connection: 1024,
                 delivery_bytes_per_connection: MIB,
@@ -260,7 +260,7 @@ impl Default for Config {
             },
             storage: Storage {
                 segment_bytes: 128 * MIB,
-                cache_bytes: 32 * MIB,
+                cache_bytes: 16 * MIB,
                 free_floor_bytes: 64 * MIB,
                 direct_io: true,
                 spare_segments: 1,
