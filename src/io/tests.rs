@@ -216,9 +216,10 @@ fn append_like_a_journal(disk: &dyn Disk, dir: &Path, seed: u64) {
         };
         let position = model.len() as u64;
         let mut memory = vec![random.u8(1..); bytes + BLOCK_BYTES];
-        let skip = match random.bool() {
-            true => skip_to_phase(memory.as_ptr(), position),
-            false => random.usize(0..BLOCK_BYTES),
+        let skip = if random.bool() {
+            skip_to_phase(memory.as_ptr(), position)
+        } else {
+            random.usize(0..BLOCK_BYTES)
         };
         memory[skip] = 0xab;
         let group = &memory[skip..skip + bytes];

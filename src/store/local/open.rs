@@ -136,11 +136,7 @@ impl LocalStore {
             synced_path,
             shared.identity.journal_id,
         );
-        let active = match resumed {
-            Some((segment, info)) => Some(active(&shared, segment, &info)?),
-            None => None,
-        };
-        let mut appender = Appender::new(active, survey.next_seq, marks);
+        let mut appender = go_on(&shared, resumed, survey.next_seq, marks)?;
         if is_empty && survey.next_seq == 0 {
             first_segment(&shared, &mut appender)?;
         }
@@ -288,6 +284,20 @@ fn resume(survey: &mut Survey, was_clean: bool) -> Option<(u64, SegmentInfo)> {
     }
     info.is_active = true;
     Some((*segment, info.clone()))
+}
+
+/// The appender, in the last segment where that is fit for it.
+fn go_on(
+    shared: &Shared,
+    resumed: Option<(u64, SegmentInfo)>,
+    next_seq: u64,
+    marks: SyncedFile,
+) -> Result<Appender, IoError> {
+    let active = match resumed {
+        Some((segment, info)) => Some(active(shared, segment, &info)?),
+        None => None,
+    };
+    Ok(Appender::new(active, next_seq, marks))
 }
 
 fn active(shared: &Shared, segment: u64, info: &SegmentInfo) -> Result<Active, IoError> {

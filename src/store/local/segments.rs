@@ -95,6 +95,9 @@ pub(super) struct SegmentInfo {
     pub(super) is_header_damaged: bool,
 }
 
+/// A file past the page cache, and the bytes that are to be read from it.
+type FirstReading = (Arc<dyn DiskFile>, u64);
+
 #[derive(Debug, Default)]
 struct Handles {
     uses: u64,
@@ -102,7 +105,7 @@ struct Handles {
     active: Option<(u64, Arc<dyn DiskFile>)>,
     open: HashMap<u64, (Arc<dyn DiskFile>, u64)>,
     /// Segments in their first reading, with the bytes that it may still take; `None` once it is over.
-    first: HashMap<u64, Option<(Arc<dyn DiskFile>, u64)>>,
+    first: HashMap<u64, Option<FirstReading>>,
 }
 
 /// All live segments.
