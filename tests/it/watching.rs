@@ -110,7 +110,7 @@ fn publishes_reads_and_offsets_are_counted() {
         ("falcon_group_lag_left_out", 0),
         ("falcon_live_bytes", bytes),
         ("falcon_in_flight_bytes", 0),
-        ("falcon_in_flight_limit_bytes", 128 << 20),
+        ("falcon_in_flight_limit_bytes", 32 << 20),
         ("falcon_free_floor_bytes", 64 << 20),
         ("falcon_segments", 1),
         ("falcon_ready", 1),
