@@ -124,6 +124,8 @@ impl Index {
 
     /// Forgets sled. ORDER: after every segment that is in it is looked up elsewhere.
     pub(super) fn abandon_tree(&self) {
+        // Who looked at footers before they had what sled had, and finds no sled now, looks again.
+        self.note_removal();
         self.is_abandoned.store(true, Ordering::Release);
         self.is_suspect.store(false, Ordering::Release);
         let (mutex, told) = &self.abandoned;

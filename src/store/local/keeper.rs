@@ -196,7 +196,9 @@ impl Keeper<'_> {
 
     /// Gives sled up when readers found it failing.
     fn look_at_tree(&mut self) {
-        if self.shared.index.is_suspect() && !self.is_tree_broken {
+        let index = &self.shared.index;
+        // Before it is known which segments sled has, nothing could be looked up elsewhere.
+        if index.is_suspect() && !self.is_tree_broken && index.report().is_some() {
             let reason = "a lookup failed".to_owned();
             self.on_tree(|_| Err(Arc::new(sled::Error::Unsupported(reason))));
         }

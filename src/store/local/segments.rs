@@ -3,7 +3,6 @@
 //! Promises that a handle is opened once and shared, and that at most [`HANDLES_MAX`] stay open.
 //! Must not know: groups, batches, sled.
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -97,6 +96,13 @@ pub(super) struct SegmentInfo {
 
 /// A file past the page cache, and the bytes that are to be read from it.
 type FirstReading = (Arc<dyn DiskFile>, u64);
+
+/// How often a segment has been read.
+enum Reading {
+    First(Arc<dyn DiskFile>),
+    Later,
+    Unknown,
+}
 
 #[derive(Debug, Default)]
 struct Handles {
@@ -193,35 +199,69 @@ impl Segments {
         if !self.is_direct || fetched < FIRST_READ_BYTES {
             return self.handle(segment);
         }
+        match self.go_on_reading(segment, taken) {
+            Reading::First(file) => Ok(file),
+            Reading::Later => self.handle(segment),
+            Reading::Unknown => {
+                self.begin_reading(segment)?;
+                match self.go_on_reading(segment, taken) {
+                    Reading::First(file) => Ok(file),
+                    Reading::Later | Reading::Unknown => self.handle(segment),
+                }
+            }
+        }
+    }
+
+    fn go_on_reading(&self, segment: u64, taken: u32) -> Reading {
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_active = handles
+        if handles
             .active
             .as_ref()
-            .is_some_and(|active| active.0 == segment);
-        let is_new = !handles.first.contains_key(&segment);
-        let open = handles.first.values().flatten().count();
-        if is_active || is_new && open >= FIRST_HANDLES_MAX {
-            drop(handles);
-            return self.handle(segment);
+            .is_some_and(|active| active.0 == segment)
+        {
+            return Reading::Later;
         }
-        let first = match handles.first.entry(segment) {
-            Entry::Occupied(found) => found.into_mut(),
-            Entry::Vacant(free) => {
-                let file = self.disk.open_direct(&self.path(segment))?;
-                let left = file.len_bytes()?;
-                free.insert(Some((file, left)))
-            }
+        let Some(reading) = handles.first.get_mut(&segment) else {
+            return Reading::Unknown;
         };
-        let Some((file, left)) = first else {
-            drop(handles);
-            return self.handle(segment);
+        let Some((file, left)) = reading else {
+            return Reading::Later;
         };
         let file = Arc::clone(file);
         *left = left.saturating_sub(u64::from(taken));
         if *left == 0 {
-            *first = None;
+            *reading = None;
         }
-        Ok(file)
+        Reading::First(file)
+    }
+
+    /// Opens a segment for its first reading. ORDER: what it holds is looked up before the handles are
+    /// locked, since others look for handles while they hold that.
+    fn begin_reading(&self, segment: u64) -> Result<(), IoError> {
+        let bytes = |(_, share): &(PartitionId, Share)| share.bytes;
+        let left: Option<u64> = {
+            let infos = self.infos();
+            let info = infos.get(&segment);
+            info.map(|info| info.shares.iter().map(bytes).sum())
+        };
+        let Some(left) = left.filter(|left| *left > 0) else {
+            return Ok(());
+        };
+        let file = self.disk.open_direct(&self.path(segment))?;
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = handles.first.values().flatten().count();
+        if open >= FIRST_HANDLES_MAX {
+            // The oldest is read on, or again, through the page cache.
+            let mut begun = handles
+                .first
+                .iter_mut()
+                .filter(|(_, first)| first.is_some());
+            if let Some((_, oldest)) = begun.by_ref().min_by_key(|(segment, _)| **segment) {
+                *oldest = None;
+            }
+        }
+        handles.first.insert(segment, Some((file, left)));
+        Ok(())
     }
 
     /// Readers of the segment that is appended to share the handle that does it: it may be past the page

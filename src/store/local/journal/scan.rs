@@ -398,7 +398,8 @@ impl<'a> Scan<'a> {
                 continue;
             }
             // One whose end is not where the next begins was cut short by what came after.
-            let is_cut = at.saturating_add(length(header.group_bytes)) != next;
+            let is_followed = nth + 1 < heads.len() || range.end < self.file_bytes;
+            let is_cut = is_followed && at.saturating_add(length(header.group_bytes)) != next;
             if is_cut || self.group_at(range.start + *at as u64).is_some() {
                 blanked.push(*at..next);
             }

@@ -82,8 +82,9 @@ impl Keeper<'_> {
     pub(super) fn prepare_spares(&mut self) {
         let shared = self.shared;
         let bytes = shared.config.segment_bytes;
-        self.fill_on();
-        while self.filling.is_none()
+        let mut goes_on = self.fill_on();
+        while goes_on
+            && self.filling.is_none()
             && shared.signal.spares() < shared.config.spare_segments
             && !shared.signal.is_stopping()
         {
@@ -98,7 +99,8 @@ impl Keeper<'_> {
                         begun.position = begun.bytes;
                     }
                     self.filling = Some(begun);
-                    self.fill_on();
+                    // What fails once would fail again at once: the next work that there is tries again.
+                    goes_on = self.fill_on();
                 }
                 Err(error) => {
                     give_up(shared, &path, &error);
@@ -108,16 +110,16 @@ impl Keeper<'_> {
         }
     }
 
-    /// Fills some more of the spare in the making.
-    pub(super) fn fill_on(&mut self) {
+    /// Fills some more of the spare in the making; answers whether nothing failed.
+    pub(super) fn fill_on(&mut self) -> bool {
         let shared = self.shared;
         let Some(mut filling) = self.filling.take() else {
-            return;
+            return true;
         };
         if shared.signal.spares() >= shared.config.spare_segments {
             // A segment that was reclaimed came first.
             drop(shared.disk.remove(&filling.path));
-            return;
+            return true;
         }
         let target = (filling.position + FILL_BYTES as u64).max(in_step(shared, filling.bytes));
         let filled = filling.fill(shared, target);
@@ -132,8 +134,12 @@ impl Keeper<'_> {
         match done {
             Ok(true) => shared.signal.add_spare(filling.path),
             Ok(false) => self.filling = Some(filling),
-            Err(error) => give_up(shared, &filling.path, &error),
+            Err(error) => {
+                give_up(shared, &filling.path, &error);
+                return false;
+            }
         }
+        true
     }
 }
 
@@ -151,8 +157,14 @@ fn in_step(shared: &Shared, bytes: u64) -> u64 {
     let Some((_, active)) = infos.iter().next_back().filter(|(_, info)| info.is_active) else {
         return 0;
     };
+    // A file that was not prepared grows up to the nominal size.
+    let capacity = if active.file_bytes == shared.config.first_segment_bytes {
+        active.file_bytes
+    } else {
+        active.file_bytes.max(shared.config.segment_bytes)
+    };
     let used = u128::from(active.groups_end) * u128::from(bytes);
-    let share = used / u128::from(active.file_bytes.max(1));
+    let share = used / u128::from(capacity.max(1));
     u64::try_from(share + share / 4).unwrap_or(bytes)
 }
 
