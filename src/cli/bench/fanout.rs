@@ -20,7 +20,7 @@ pub(crate) struct FanoutArgs {
     #[command(flatten)]
     phases: Phases,
     /// Subscribers, each on a connection of its own; each reads everything.
-    #[arg(long, default_value_t = 100, value_name = "N")]
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     subscribers: u32,
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct LatencyArgs {
     #[command(flatten)]
     phases: Phases,
     /// Records a second, at even times (open loop). Default: the next when the ack of the one before is here.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
     /// Measure too until a subscriber, on a connection of its own, has the record.
     #[arg(long)]

@@ -26,10 +26,10 @@ pub(crate) struct PublishArgs {
     #[command(flatten)]
     phases: Phases,
     /// Publishers, each on a connection of its own; publisher P of N takes partitions P, P + N, ... in turns.
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     publishers: u32,
     /// Records a second of all publishers together, at even times (open loop). Default: as fast as it goes.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
 }
 

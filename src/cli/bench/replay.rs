@@ -17,10 +17,10 @@ pub(crate) struct ReplayArgs {
     #[command(flatten)]
     load: Load,
     /// Records that the fresh topic is filled with first; an existing one is read as it is.
-    #[arg(long, default_value_t = 5_000_000, value_name = "N")]
+    #[arg(long, default_value_t = 5_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     records: u64,
     /// Subscribers, each on a connection of its own; each reads everything.
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     subscribers: u32,
 }
 

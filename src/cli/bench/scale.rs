@@ -19,10 +19,10 @@ pub(crate) struct ScaleArgs {
     #[command(flatten)]
     phases: Phases,
     /// Tasks; each publishes a record, waits for its ack, and publishes the next.
-    #[arg(long, default_value_t = 256, value_name = "N")]
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     tasks: u32,
     /// Connections that the tasks share.
-    #[arg(long, default_value_t = 4, value_name = "N")]
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
 }
 
