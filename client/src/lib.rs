@@ -55,7 +55,7 @@
 //! together, or does nothing.
 //!
 //! ```no_run
-//! # async fn charge(record: &falcon_client::Delivered) -> Result<String, std::io::Error> { todo!() }
+//! # async fn charge(record: &falcon_client::Delivered) -> Result<String, std::io::Error> { Ok(format!("{record:?}")) }
 //! # async fn example(falcon: falcon_client::Client) -> Result<(), Box<dyn std::error::Error>> {
 //! let mut consumer = falcon.consumer("billing").topics(["orders", "payments.*"]).join().await?;
 //! while let Some(record) = consumer.next().await {

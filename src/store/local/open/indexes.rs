@@ -38,7 +38,15 @@ pub(super) fn start(shared: &Arc<Shared>, plan: IndexPlan) -> Option<JoinHandle<
     let opener = Arc::clone(shared);
     let thread = std::thread::Builder::new()
         .name("falcon-index".to_owned())
-        .spawn(move || take(&opener, &plan, open_index(&opener.config, &plan)));
+        .spawn(move || {
+            // sled may panic wherever it is called. Without a decision nothing would be reclaimed any more.
+            let opened = catch_unwind(AssertUnwindSafe(|| open_index(&opener.config, &plan)));
+            let opened = opened.unwrap_or_else(|_| {
+                let reason = "it panicked".to_owned();
+                (None, IndexReport::Footers { reason })
+            });
+            take(&opener, &plan, opened);
+        });
     match thread {
         Ok(thread) => Some(thread),
         Err(error) => {
