@@ -143,6 +143,8 @@ pub struct WriterMetrics {
     pub records_trimmed: Counter,
     /// Turns of the writer.
     pub turns: Beat,
+    /// Turns that are finished beside it.
+    pub finishes: Beat,
 }
 
 /// The journal's write side.

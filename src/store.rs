@@ -237,7 +237,8 @@ pub trait Replay {
 
 /// A durable home for partitioned logs and small tables.
 ///
-/// INVARIANT: one thread calls `commit`, `commit_snapshot`, `durable` and `tidy`; any thread may read.
+/// INVARIANT: one thread calls `commit`, `commit_snapshot`, `tidy` and `close`. `durable` may run on another one beside
+/// `commit` and `check_room`, and beside nothing else of these. Any thread may read.
 pub trait Store: Send + Sync + 'static {
     /// Number of this ownership of the data; higher than that of any earlier owner.
     fn epoch(&self) -> u32;
@@ -245,7 +246,8 @@ pub trait Store: Send + Sync + 'static {
     /// Identity of the data, for the handshake.
     fn identity(&self) -> String;
 
-    /// Takes a group, atomically and after all earlier ones. It is neither durable nor readable yet.
+    /// Takes a group, atomically and after all earlier ones. It is neither durable nor readable yet, and may not
+    /// even be written.
     fn commit(&self, group: CommitGroup) -> Result<CommitSeq, CommitError>;
 
     /// Sets space aside for a group of about `bytes`, or refuses with [`CommitError::Full`]. Asked before

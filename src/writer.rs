@@ -1,4 +1,4 @@
-//! The one thread that drains, appends, syncs, publishes and acks.
+//! The one thread that drains and appends, and what follows a group: sync, publication, ack.
 //!
 //! Owns all mutable state: catalog, partition bounds, producer sequences, committed offsets, fences. It alone
 //! calls the store's write side. Promises: nothing is answered before the sync it depends on;
@@ -12,7 +12,9 @@ mod command;
 mod decide;
 mod error;
 mod fences;
+mod finish;
 mod handle;
+mod lane;
 mod offsets;
 mod recover;
 mod run;

@@ -127,7 +127,9 @@ impl Status {
             (busy >= STUCK_AFTER).then(|| Reason::fatal(name, text()))
         };
         let metrics = &self.metrics;
-        let writer = check("writer_stuck", "the writer", &metrics.writer.turns);
+        let writer = &metrics.writer;
+        let turn = check("writer_stuck", "the writer", &writer.turns);
+        let writer = turn.or_else(|| check("writer_stuck", "the writer", &writer.finishes));
         let housekeeping = &metrics.process.housekeeping;
         let housekeeping = check("housekeeping_stuck", "housekeeping", housekeeping);
         writer.into_iter().chain(housekeeping).collect()

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use self::content::Content;
 use self::faults::Faults;
@@ -58,6 +58,8 @@ struct State {
 #[derive(Debug, Clone, Default)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
+    /// Whether syncs wait.
+    gate: Arc<(Mutex<bool>, Condvar)>,
 }
 
 fn apply(names: &mut BTreeMap<PathBuf, u64>, change: &NameChange) {

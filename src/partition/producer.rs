@@ -7,7 +7,7 @@ use falcon_protocol::{Offset, Producer};
 use super::{Admission, AdmitError};
 
 /// How many of a publisher's last batches are recognised when they come again. A client keeps at
-/// most five in flight per partition.
+/// most as many in flight per partition.
 pub const PRODUCER_BATCHES_KEPT: usize = 8;
 
 /// An appended batch of a publisher.

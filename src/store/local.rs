@@ -33,7 +33,7 @@ use std::thread::JoinHandle;
 
 use falcon_protocol::{Offset, PartitionId};
 
-use self::append::Appender;
+use self::append::{Appender, Device};
 use self::cache::TailCache;
 use self::forward::Forward;
 use self::identity::Identity;
@@ -55,7 +55,10 @@ pub use config::{IndexReport, LocalConfig, OpenError, RecoveryReport, TornTail};
 #[derive(Debug)]
 pub struct LocalStore {
     shared: Arc<Shared>,
+    /// Lays groups out.
     appender: Mutex<Appender>,
+    /// Makes them durable.
+    device: Arc<Device>,
     /// The keeper, and the thread that opens the index.
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Dropped last: nobody else may open the folder while the index is still open.
@@ -135,6 +138,12 @@ impl Shared {
 }
 
 impl LocalStore {
+    /// Writes what was committed, without a sync.
+    #[cfg(test)]
+    fn write_only(&self) {
+        self.device.write_only(&self.shared);
+    }
+
     /// Ends the store's threads and waits for them.
     fn stop_threads(&self) {
         self.shared.signal.stop();
@@ -171,7 +180,7 @@ impl Store for LocalStore {
     }
 
     fn durable(&self, seq: CommitSeq) -> Result<(), CommitError> {
-        locked(&self.appender).durable(&self.shared, seq)
+        self.device.durable(&self.shared, seq.0)
     }
 
     fn wants_snapshot(&self) -> bool {

@@ -1,4 +1,4 @@
-//! The writer's loop: drain, append, sync, publish, ack.
+//! The writer's loop: drain, decide, commit; then finish the turn, or hand it to the thread that does.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -8,12 +8,13 @@ use tracing::{error, info, warn};
 
 use super::answers::Answers;
 use super::error::JournalError;
+use super::finish::{self, Finisher, PanicWatch, Turned, Visible};
 use super::handle::{Queued, WriterHandle};
-use super::state::{Effects, State, TopicChange};
+use super::lane::Lane;
+use super::state::State;
 use super::turn::{Demand, Turn};
 use super::views::{Views, WriteState};
 use crate::clock::{self, Instant};
-use crate::group::Offsets;
 use crate::metrics::{Metrics, Scale};
 use crate::store::{CommitError, Purpose, Store};
 
@@ -27,11 +28,24 @@ pub struct Running {
     pub thread: JoinHandle<Result<(), CommitError>>,
 }
 
-/// Starts the writer on a thread of its own. It ends, closing the store, when every handle is gone.
+/// From this size of a group on it pays to lay the next one out meanwhile.
+const OVERLAP_BYTES: u64 = 256 << 10;
+
+/// Starts the writer on threads of its own. They end, closing the store, when every handle is gone.
 pub fn spawn(
+    state: State,
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+) -> std::io::Result<Running> {
+    spawn_overlapping(state, store, metrics, OVERLAP_BYTES)
+}
+
+/// As [`spawn`], for groups of publishes alone from this size on.
+pub(super) fn spawn_overlapping(
     mut state: State,
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
+    overlap_bytes: u64,
 ) -> std::io::Result<Running> {
     state.epoch = store.epoch();
     let offsets = core::mem::take(&mut state.recovered_offsets);
@@ -44,67 +58,45 @@ pub fn spawn(
         offsets,
     ));
     let (handle, commands) = WriterHandle::channel();
+    let finisher = Arc::new(Finisher {
+        store,
+        views: Arc::clone(&views),
+    });
+    let lane = Arc::new(Lane::new());
+    let syncer = std::thread::Builder::new()
+        .name("falcon-syncer".into())
+        .spawn({
+            let (lane, finisher) = (Arc::clone(&lane), Arc::clone(&finisher));
+            let metrics = Arc::clone(&metrics);
+            move || finish::run(&lane, &finisher, &metrics)
+        })?;
     let writer = Writer {
         state,
-        store,
         views: Arc::clone(&views),
         metrics,
         answers: Answers::default(),
         tidied: Vec::new(),
-        failed: false,
+        finisher,
+        lane: Arc::clone(&lane),
+        overlap_bytes,
     };
     let thread = std::thread::Builder::new()
         .name("falcon-writer".into())
         .spawn(move || {
-            let mut watch = PanicWatch {
-                views: Arc::clone(&writer.views),
-                is_done: false,
-            };
-            let closed = writer.run(commands);
-            watch.is_done = true;
+            finish::hurry();
+            let watch = PanicWatch::new(&writer.views, &writer.lane);
+            let closed = writer.run(commands, syncer);
+            watch.done();
             closed
-        })?;
+        });
+    if thread.is_err() {
+        lane.close();
+    }
     Ok(Running {
         handle,
         views,
-        thread,
+        thread: thread?,
     })
-}
-
-fn log_topic(change: &TopicChange) {
-    match change {
-        TopicChange::Created(topic) => info!(
-            topic = topic.name,
-            id = topic.id.0,
-            partitions = topic.partitions,
-            settings = ?topic.config,
-            "topic created"
-        ),
-        TopicChange::Altered(topic) => info!(
-            topic = topic.name,
-            partitions = topic.partitions,
-            settings = ?topic.config,
-            "topic altered"
-        ),
-        TopicChange::Deleted(topic) => {
-            info!(topic = topic.name, id = topic.id.0, "topic deleted");
-        }
-    }
-}
-
-/// Says that nothing is written any more when the writer ends by a panic.
-struct PanicWatch {
-    views: Arc<Views>,
-    is_done: bool,
-}
-
-impl Drop for PanicWatch {
-    fn drop(&mut self) {
-        if !self.is_done {
-            self.views.set_write_state(WriteState::Stopped);
-            error!("the writer panicked: no change is accepted until a restart");
-        }
-    }
 }
 
 /// What a turn may append.
@@ -117,38 +109,67 @@ pub(super) struct Room {
 
 pub(super) struct Writer {
     pub(super) state: State,
-    store: Arc<dyn Store>,
     pub(super) views: Arc<Views>,
     metrics: Arc<Metrics>,
     pub(super) answers: Answers,
     /// Who waits for the store to be tidied.
     pub(super) tidied: Vec<Box<dyn FnOnce() + Send>>,
-    failed: bool,
+    finisher: Arc<Finisher>,
+    /// To the thread that finishes large turns.
+    lane: Arc<Lane<Turned>>,
+    overlap_bytes: u64,
 }
 
 impl Writer {
-    fn run(mut self, mut commands: mpsc::Receiver<Queued>) -> Result<(), CommitError> {
+    fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Queued>,
+        syncer: JoinHandle<()>,
+    ) -> Result<(), CommitError> {
         let metrics = Arc::clone(&self.metrics);
         while let Some(first) = commands.blocking_recv() {
             metrics.writer.turns.begin();
+            // What arrives until then becomes one group.
+            self.lane.wait_for_room();
             let taken = Instant::now();
             let turn = Turn::take(first, &mut commands, &|queued| {
                 let waited = taken.since(queued.since);
                 metrics.writer.queue_seconds.record_time(waited);
             });
-            let room = self.prepare(turn.demand);
-            for command in turn.commands {
-                self.admit(command, room);
-            }
-            let outcome = self.make_durable();
-            self.answers.give(outcome);
-            self.tidy();
+            self.turn(turn);
             metrics.writer.turns.end();
         }
         metrics.writer.turns.begin();
+        self.lane.close();
+        if syncer.join().is_err() {
+            error!("the thread that syncs ended by a panic");
+        }
         let closed = self.close();
         metrics.writer.turns.end();
         closed
+    }
+
+    /// ORDER: all but publishes is decided against what is durable, and shown by itself.
+    fn turn(&mut self, turn: Turn) {
+        if !turn.is_publishes {
+            self.lane.wait_until_idle();
+        }
+        let room = self.prepare(turn.demand);
+        for command in turn.commands {
+            self.admit(command, room);
+        }
+        let turned = self.commit();
+        let is_large = turn.demand.batches >= self.overlap_bytes;
+        if turn.is_publishes && (is_large || !self.lane.is_idle()) {
+            if let Err(mut left) = self.lane.put(turned) {
+                left.answers.give(Err(JournalError::OutcomeUnknown));
+            }
+            return;
+        }
+        if let Some(count) = self.finisher.finish(turned) {
+            self.state.offsets_count = count;
+        }
+        self.tidy();
     }
 
     /// What this turn may append. A segment that is due to roll gets its snapshot first, before
@@ -165,7 +186,7 @@ impl Writer {
             // A full device gets no new segment: what little is written goes on in this one.
             Err(_) => return room,
         }
-        if self.store.wants_snapshot() {
+        if self.finisher.store.wants_snapshot() {
             let batches = self.roll();
             if batches.is_err() {
                 return Room { batches, ..room };
@@ -177,12 +198,13 @@ impl Writer {
 
     /// Goes on in the next segment.
     fn roll(&mut self) -> Result<(), JournalError> {
+        self.lane.wait_until_idle();
         let snapshot = self.state.rows(&self.views.offsets());
-        let rolled = self.store.commit_snapshot(snapshot);
+        let rolled = self.finisher.store.commit_snapshot(snapshot);
         rolled.map(drop).map_err(|failure| self.refusal(&failure))
     }
 
-    fn set_aside(&mut self, demand: Demand) -> Room {
+    fn set_aside(&self, demand: Demand) -> Room {
         let Demand { batches, rows } = demand;
         // What gives space back comes last to its end, so it is asked for first.
         let freeing = self.check_room(Purpose::Freeing, rows);
@@ -196,16 +218,16 @@ impl Writer {
         }
     }
 
-    fn check_room(&mut self, purpose: Purpose, bytes: u64) -> Result<(), JournalError> {
-        if self.failed {
+    fn check_room(&self, purpose: Purpose, bytes: u64) -> Result<(), JournalError> {
+        if self.finisher.has_failed() {
             return Err(JournalError::Stopped);
         }
-        let checked = self.store.check_room(purpose, bytes);
+        let checked = self.finisher.store.check_room(purpose, bytes);
         checked.map_err(|failure| self.refusal(&failure))
     }
 
     /// Why nothing is appended this turn: the device is full, or the journal has failed.
-    fn refusal(&mut self, failure: &CommitError) -> JournalError {
+    fn refusal(&self, failure: &CommitError) -> JournalError {
         match *failure {
             CommitError::Full {
                 free_bytes,
@@ -214,7 +236,7 @@ impl Writer {
             CommitError::TooLarge { .. }
             | CommitError::Failed(_)
             | CommitError::Stopped
-            | CommitError::Fenced => self.fail(failure, JournalError::Stopped),
+            | CommitError::Fenced => self.finisher.fail(failure, JournalError::Stopped),
         }
     }
 
@@ -232,76 +254,30 @@ impl Writer {
         }
     }
 
-    /// Appends the group, syncs, publishes what changed.
-    fn make_durable(&mut self) -> Result<(), JournalError> {
+    /// Hands the group to the store.
+    fn commit(&mut self) -> Turned {
         self.state.put_trimmed_rows();
         let group = core::mem::take(&mut self.state.group);
         let effects = core::mem::take(&mut self.state.effects);
-        if group.is_empty() {
-            return if self.failed {
-                Err(JournalError::Stopped)
-            } else {
-                Ok(())
-            };
-        }
+        let visible = Visible::of(effects, &self.state);
+        let answers = core::mem::take(&mut self.answers);
         if !group.batches.is_empty() {
             let batches = group.batches.len() as u64;
             let sizes = &self.metrics.writer.group_batches;
             sizes.record(Scale::Count, batches);
         }
-        let committed = self
-            .store
-            .commit(group)
-            .and_then(|seq| self.store.durable(seq));
-        match committed {
-            Ok(()) => {
-                self.publish(effects);
-                Ok(())
-            }
-            Err(failure) => Err(self.fail(&failure, JournalError::OutcomeUnknown)),
-        }
-    }
-
-    /// INVARIANT: the first failure is final. The state holds changes that are not durable, so nothing
-    /// may be decided against it any more.
-    fn fail(&mut self, failure: &CommitError, outcome: JournalError) -> JournalError {
-        // A failed write or sync was logged by the store, with its cause.
-        if !self.failed && !matches!(failure, CommitError::Failed(_)) {
-            error!(%failure, "the journal failed: no change is accepted until a restart");
-        }
-        self.failed = true;
-        self.views.set_write_state(WriteState::Stopped);
-        outcome
-    }
-
-    /// ORDER: the catalog first, so that new partitions have views, empty ones: what the group has for
-    /// them appears with the rest of it. Watermarks after the store made the batches readable; the
-    /// store is told of trims when readers no longer go there.
-    fn publish(&mut self, mut effects: Effects) {
-        effects.partitions.sort_unstable();
-        effects.partitions.dedup();
-        effects.topics.iter().for_each(log_topic);
-        if effects.is_catalog_changed {
-            let catalog = Arc::clone(&self.state.catalog);
-            self.views.publish_catalog(catalog, |_| None);
-        }
-        let states = &self.state.partitions;
-        let changed = effects.partitions.iter();
-        let changed: Vec<_> = changed
-            .filter_map(|id| Some((*id, states.get(id)?)))
-            .collect();
-        let offsets_count = &mut self.state.offsets_count;
-        let changes = effects.offsets;
-        let is_changed = !changes.is_empty();
-        let change = is_changed.then_some(|offsets: &mut Offsets| {
-            for change in changes {
-                change.apply(offsets);
-            }
-            *offsets_count = offsets.len() as u64;
-        });
-        self.views.publish_group(&changed, change);
-        for (id, log_start) in effects.trims {
-            self.store.trim(id, log_start);
+        let committed = if group.is_empty() {
+            Ok(None)
+        } else {
+            let committed = self.finisher.store.commit(group);
+            committed
+                .map(Some)
+                .map_err(|failure| self.finisher.fail(&failure, JournalError::OutcomeUnknown))
+        };
+        Turned {
+            committed,
+            visible,
+            answers,
         }
     }
 
@@ -313,14 +289,15 @@ impl Writer {
         // A segment that is due to roll gets its snapshot first here too. On a full device the next
         // segment takes copies, by which space comes back, before it takes batches.
         let room = self.prepare(Demand::default());
-        let is_due = room.batches.is_err() && room.rows.is_ok() && self.store.wants_snapshot();
-        if is_due && self.store.check_room(Purpose::Copies, 0).is_ok() {
+        let is_due =
+            room.batches.is_err() && room.rows.is_ok() && self.finisher.store.wants_snapshot();
+        if is_due && self.finisher.store.check_room(Purpose::Copies, 0).is_ok() {
             // Refused for want of space, copies still go where there is some.
             self.roll().ok();
         }
         if room.rows.is_ok()
-            && !self.failed
-            && let Err(failure) = self.store.tidy()
+            && !self.finisher.has_failed()
+            && let Err(failure) = self.finisher.store.tidy()
         {
             self.refusal(&failure);
         }
@@ -332,11 +309,11 @@ impl Writer {
     fn close(self) -> Result<(), CommitError> {
         // INVARIANT: after a failure the state holds what was never written; it must not become a
         // snapshot.
-        if self.failed {
+        if self.finisher.has_failed() {
             warn!("closing without a clean-stop marker, because the journal had failed");
             return Err(CommitError::Stopped);
         }
         let rows = self.state.rows(&self.views.offsets());
-        self.store.close(rows)
+        self.finisher.store.close(rows)
     }
 }

@@ -1,5 +1,6 @@
 mod groups;
 mod names;
+mod overlap;
 mod steps;
 mod sync_failures;
 
@@ -13,8 +14,10 @@ use falcon_protocol::{
     Batch, BatchBuilder, Codec, Offset, PartitionId, Producer, ProducerId, Record, TopicId,
 };
 
+use super::run::spawn_overlapping;
 use super::*;
 use crate::io::{SimDisk, SimFault};
+use crate::metrics::Metrics;
 use crate::partition::AdmitError;
 use crate::store::Store;
 use crate::store::local::{LocalConfig, LocalStore};
@@ -30,6 +33,8 @@ const LIMITS: StateLimits = StateLimits {
 struct Rig {
     disk: SimDisk,
     index: tempfile::TempDir,
+    overlap_bytes: u64,
+    metrics: Arc<Metrics>,
     running: Option<Running>,
     store: Option<Arc<LocalStore>>,
 }
@@ -40,10 +45,17 @@ impl Rig {
     }
 
     fn on(disk: SimDisk) -> Self {
+        Self::overlapping(disk, u64::MAX)
+    }
+
+    /// With groups of so many bytes finished beside the writer.
+    fn overlapping(disk: SimDisk, overlap_bytes: u64) -> Self {
         let index = tempfile::tempdir().expect("a folder");
         let mut rig = Self {
             disk,
             index,
+            overlap_bytes,
+            metrics: Arc::default(),
             running: None,
             store: None,
         };
@@ -65,7 +77,9 @@ impl Rig {
         let (store, _) = LocalStore::open(config, disk, &mut state).expect("opens");
         store.retain(&state.live_partitions());
         self.store = Some(Arc::clone(&store));
-        self.running = Some(spawn(state, store, Arc::default()).expect("a thread"));
+        let metrics = Arc::clone(&self.metrics);
+        let running = spawn_overlapping(state, store, metrics, self.overlap_bytes);
+        self.running = Some(running.expect("threads"));
     }
 
     fn stop(&mut self) {

@@ -24,6 +24,8 @@ pub(super) struct Demand {
 pub(super) struct Turn {
     pub(super) commands: Vec<Command>,
     pub(super) demand: Demand,
+    /// All of them publish a batch: what they are decided against, the state alone knows.
+    pub(super) is_publishes: bool,
 }
 
 impl Turn {
@@ -37,6 +39,7 @@ impl Turn {
         let mut turn = Self {
             commands: Vec::new(),
             demand: Demand::default(),
+            is_publishes: true,
         };
         let mut next = Some(first);
         let mut bytes = 0;
@@ -60,6 +63,7 @@ impl Turn {
         demand.batches += batch_bytes + batches * BATCH_ROOM;
         // Twice: it is an estimate, and entries are padded.
         demand.rows += row_bytes.saturating_mul(2).min(ROWS_ROOM_MAX);
+        self.is_publishes &= matches!(command, Command::Publish(_));
         self.commands.push(command);
         batch_bytes.saturating_add(row_bytes)
     }

@@ -32,6 +32,24 @@ struct Watchers {
     next: u64,
 }
 
+/// The bounds of one partition at some time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct LogBounds {
+    log_start: Offset,
+    log_end: Offset,
+    bytes: u64,
+}
+
+impl From<&PartitionState> for LogBounds {
+    fn from(state: &PartitionState) -> Self {
+        Self {
+            log_start: state.log_start,
+            log_end: state.log_end,
+            bytes: state.bytes,
+        }
+    }
+}
+
 /// The durable bounds of one partition.
 #[derive(Debug)]
 pub struct PartitionView {
@@ -45,7 +63,7 @@ pub struct PartitionView {
 }
 
 impl PartitionView {
-    fn new(id: PartitionId, rises: &Rises, state: &PartitionState) -> Self {
+    fn new(id: PartitionId, rises: &Rises, state: LogBounds) -> Self {
         Self {
             id,
             log_start: AtomicU64::new(state.log_start.0),
@@ -91,7 +109,7 @@ impl PartitionView {
     }
 
     /// ORDER: after the high watermark, which is never below it.
-    fn publish_rest(&self, state: &PartitionState) {
+    fn publish_rest(&self, state: LogBounds) {
         self.log_start.store(state.log_start.0, Ordering::Release);
         self.bytes.store(state.bytes, Ordering::Relaxed);
         self.wake();
@@ -147,7 +165,7 @@ impl Views {
             write_state: AtomicU8::new(WriteState::Accepting as u8),
             catalog_changed: Notify::new(),
         };
-        views.publish_catalog(catalog, |id| states.get(&id));
+        views.publish_catalog(catalog, states);
         views
     }
 
@@ -179,8 +197,13 @@ impl Views {
         }
     }
 
+    /// INVARIANT: nothing takes back that it stopped; two threads say such things.
     pub(super) fn set_write_state(&self, state: WriteState) {
-        self.write_state.store(state as u8, Ordering::Release);
+        let unless_stopped = |now| (now != WriteState::Stopped as u8).then_some(state as u8);
+        let order = (Ordering::AcqRel, Ordering::Acquire);
+        let _changed = self
+            .write_state
+            .fetch_update(order.0, order.1, unless_stopped);
     }
 
     /// Makes a commit group visible: its high watermarks and, when there are any, its committed offsets
@@ -189,7 +212,7 @@ impl Views {
     /// ORDER: watermarks while nobody can look at the offsets, so that who has seen either sees both.
     pub(super) fn publish_group(
         &self,
-        changed: &[(PartitionId, &PartitionState)],
+        changed: &[(PartitionId, LogBounds)],
         offsets: Option<impl FnOnce(&mut Offsets)>,
     ) {
         let views = changed
@@ -213,11 +236,11 @@ impl Views {
         }
     }
 
-    /// Makes a catalog visible: new partitions appear as `found`, those of deleted topics wake and end.
-    pub(super) fn publish_catalog<'a>(
+    /// Makes a catalog visible: new partitions appear as in `found`, empty when they are not there; those of deleted topics wake and end.
+    pub(super) fn publish_catalog(
         &self,
         catalog: Arc<Catalog>,
-        found: impl Fn(PartitionId) -> Option<&'a PartitionState>,
+        found: &HashMap<PartitionId, PartitionState>,
     ) {
         let mut partitions = self
             .partitions
@@ -231,9 +254,8 @@ impl Views {
             }
             keep
         });
-        let empty = PartitionState::default();
         for id in catalog.topics().flat_map(|topic| topic.partition_ids()) {
-            let state = found(id).unwrap_or(&empty);
+            let state = found.get(&id).map_or_else(LogBounds::default, Into::into);
             partitions
                 .entry(id)
                 .or_insert_with(|| Arc::new(PartitionView::new(id, &self.rises, state)));

@@ -21,8 +21,8 @@ use super::spares::Loan;
 use crate::error::{LostReason, Refusal};
 pub(super) use crate::identity::Identity;
 
-/// Batches of one partition that may be unanswered.
-pub(super) const IN_FLIGHT_MAX: usize = 5;
+/// Batches of one partition that may be unanswered. A broker recognises as many when they come again.
+pub(super) const IN_FLIGHT_MAX: usize = 8;
 
 /// How far a batch has come.
 #[derive(Debug, Clone, PartialEq, Eq)]

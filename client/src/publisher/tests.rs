@@ -143,7 +143,7 @@ fn what_may_be_stored_behind_a_failure_is_not_sent_under_another_identity() {
 }
 
 #[test]
-fn five_are_in_flight_with_idempotence_and_one_without() {
+fn eight_are_in_flight_with_idempotence_and_one_without() {
     let mut lane = Lane::new(FIRST);
     for number in 0..IN_FLIGHT_MAX as u64 {
         assert!(lane.has_room());

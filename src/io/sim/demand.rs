@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::PoisonError;
 
 use super::SimDisk;
 use super::faults::{SimAstray, SimFailure, SimFault, SimOperation, SimTimes};
@@ -15,6 +16,20 @@ impl SimDisk {
     /// Makes the `n`-th `sync_data` from now (1 is the next) fail.
     pub fn fail_sync(&self, n: u64, fault: SimFault) {
         self.fail(SimOperation::Sync, n, fault, SimTimes::Once);
+    }
+
+    /// Makes every `sync_data` wait from now on, or lets those that wait go on.
+    pub fn hold_syncs(&self, is_held: bool) {
+        let (gate, changed) = &*self.gate;
+        *gate.lock().unwrap_or_else(PoisonError::into_inner) = is_held;
+        changed.notify_all();
+    }
+
+    /// Blocks while syncs are held.
+    pub(super) fn pass_gate(&self) {
+        let (gate, changed) = &*self.gate;
+        let held = gate.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(changed.wait_while(held, |is_held| *is_held));
     }
 
     /// Makes the `n`-th such operation from now (1 is the next) fail, or all from it on.

@@ -190,6 +190,7 @@ impl DiskFile for SimFile {
     }
 
     fn sync_data(&self) -> Result<(), IoError> {
+        self.disk.pass_gate();
         let mut state = self.disk.state();
         let name = state.name_of(self.id).unwrap_or_else(|| self.path.clone());
         let fault = state.faults.strike(SimOperation::Sync, &name);

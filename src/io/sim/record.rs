@@ -124,6 +124,7 @@ impl From<State> for SimDisk {
     fn from(state: State) -> Self {
         Self {
             state: Arc::new(Mutex::new(state)),
+            gate: Arc::default(),
         }
     }
 }

@@ -1,27 +1,27 @@
 //! The write path: one group, one write, one sync.
 //!
-//! Owns the end of the journal. Promises: groups are numbered densely, a group is published after its
-//! sync and never before, and after the first failed write or sync nothing is written or synced again.
+//! Owns the end of the journal: where the next group goes, and what it looks like. Promises: groups are numbered
+//! densely and follow each other without a gap. What is laid out here is written by [`Device`].
 
+mod device;
 mod forward;
 mod roll;
 mod space;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
-use falcon_protocol::PartitionId;
 
+pub(super) use self::device::Device;
+use self::device::LaidOut;
 use self::forward::Idle;
 use self::space::FreeSpace;
-use super::index::Place;
-use super::journal::group::{EncodedExtent, Encoder, ExtentCopy, GroupKind, Placement};
-use super::journal::state::{Bounds, StoreState};
-use super::synced::{SYNCED_PARTITIONS_MAX, SyncedFile};
+use super::journal::group::{Encoder, ExtentCopy, GroupKind, Placement};
+use super::journal::state::StoreState;
+use super::synced::SyncedFile;
 use super::{Shared, locked};
-use crate::clock::Instant;
-use crate::io::{DiskFile, IoError};
+use crate::io::DiskFile;
 use crate::store::{CommitError, CommitGroup, CommitSeq, Row};
 
 /// The segment that groups are appended to.
@@ -39,14 +39,6 @@ pub(super) struct Active {
     pub(super) file_bytes: u64,
 }
 
-/// A group that was written and not yet synced.
-#[derive(Debug)]
-struct Pending {
-    position: u64,
-    bytes: Bytes,
-    extents: Vec<EncodedExtent>,
-}
-
 /// Where the journal ends, for the clean-stop marker.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct JournalEnd {
@@ -55,19 +47,16 @@ pub(super) struct JournalEnd {
     pub(super) end: u64,
 }
 
-/// The one writer of the journal.
+/// Lays out the journal.
 #[derive(Debug)]
 pub(super) struct Appender {
     active: Option<Active>,
     next_seq: u64,
-    synced_seq: u64,
-    pending: Vec<Pending>,
-    is_stopped: bool,
+    device: Arc<Device>,
     /// About the largest group lately: room to keep for the next.
     recent_group_bytes: u64,
     space: FreeSpace,
     idle: Idle,
-    marks: SyncedFile,
 }
 
 impl Appender {
@@ -76,14 +65,16 @@ impl Appender {
         Self {
             active,
             next_seq,
-            synced_seq: next_seq,
-            pending: Vec::new(),
-            is_stopped: false,
+            device: Arc::new(Device::new(next_seq, marks)),
             recent_group_bytes: 0,
             space: FreeSpace::default(),
             idle: Idle::default(),
-            marks,
         }
+    }
+
+    /// Makes durable what this lays out.
+    pub(super) fn device(&self) -> &Arc<Device> {
+        &self.device
     }
 
     pub(super) fn commit(
@@ -91,7 +82,7 @@ impl Appender {
         shared: &Shared,
         group: &CommitGroup,
     ) -> Result<CommitSeq, CommitError> {
-        if self.is_stopped {
+        if self.device.is_stopped() {
             return Err(CommitError::Stopped);
         }
         if self.active.is_none() {
@@ -125,7 +116,7 @@ impl Appender {
         Ok(seq)
     }
 
-    /// Writes a group at the end of the active segment.
+    /// Lays a group out at the end of the active segment.
     fn append(&mut self, shared: &Shared, group: &Encoder<'_>) -> Result<CommitSeq, CommitError> {
         let Some(active) = &mut self.active else {
             return Err(CommitError::Stopped);
@@ -134,15 +125,10 @@ impl Appender {
             segment: active.segment,
             nonce: active.nonce,
             seq: self.next_seq,
-            synced_seq: self.synced_seq,
             position: active.end,
         })?;
         let metrics = &shared.config.metrics.journal;
-        if let Err(error) = active.file.append_at(active.end, &encoded.bytes) {
-            metrics.write_failures.add(1);
-            return Err(self.poison(error));
-        }
-        let bytes = encoded.bytes.len() as u64;
+        let bytes = encoded.len() as u64;
         if group.kind == GroupKind::Commit {
             metrics.groups.add(1);
             metrics.group_bytes.add(bytes);
@@ -151,10 +137,13 @@ impl Appender {
                 .bytes_copied
                 .add(group.copies.iter().map(copied).sum());
         }
-        self.pending.push(Pending {
+        let seq = self.next_seq;
+        self.device.take(LaidOut {
+            seq,
+            segment: active.segment,
+            file: Arc::clone(&active.file),
             position: active.end,
-            bytes: encoded.bytes,
-            extents: encoded.extents,
+            group: encoded,
         });
         active.end += bytes;
         if active.end > active.file_bytes {
@@ -165,61 +154,16 @@ impl Appender {
         }
         self.space.note_written(bytes);
         self.recent_group_bytes = bytes.max(self.recent_group_bytes - self.recent_group_bytes / 8);
-        let seq = self.next_seq;
         self.next_seq += 1;
         Ok(CommitSeq(seq))
     }
 
-    pub(super) fn durable(&mut self, shared: &Shared, seq: CommitSeq) -> Result<(), CommitError> {
-        if seq.0 < self.synced_seq {
-            return Ok(());
+    /// Makes durable and readable what was laid out so far.
+    fn sync(&self, shared: &Shared) -> Result<(), CommitError> {
+        match self.next_seq.checked_sub(1) {
+            Some(last) => self.device.durable(shared, last),
+            None => Ok(()),
         }
-        if self.is_stopped {
-            return Err(CommitError::Stopped);
-        }
-        self.sync(shared)
-    }
-
-    /// Syncs what is pending and makes it readable.
-    fn sync(&mut self, shared: &Shared) -> Result<(), CommitError> {
-        if let (Some(active), false) = (&self.active, self.pending.is_empty()) {
-            let metrics = &shared.config.metrics.journal;
-            let begun = Instant::now();
-            if let Err(error) = active.file.sync_data() {
-                metrics.sync_failures.add(1);
-                return Err(self.poison(error));
-            }
-            metrics.sync_seconds.record_time(begun.elapsed());
-            // ORDER: after the sync. What stopped taking writes before it may have let it succeed.
-            if shared
-                .disk
-                .is_read_only(&shared.config.data_dir)
-                .unwrap_or(false)
-            {
-                let source = std::io::ErrorKind::ReadOnlyFilesystem.into();
-                let dir = shared.segments.dir();
-                return Err(self.poison(IoError::new("sync a read-only device at", dir, source)));
-            }
-            self.synced_seq = self.next_seq;
-            let groups = std::mem::take(&mut self.pending);
-            publish(shared, active, self.synced_seq, &groups);
-            // ORDER: after the sync, before anybody is told of it.
-            let at = (active.segment, active.end);
-            let partitions = partitions_of(shared, &groups);
-            self.marks.note(self.synced_seq, at, partitions);
-        }
-        Ok(())
-    }
-
-    /// A failed write or sync is final: the page cache may have dropped the bytes, and a second
-    /// sync would report success for data that is gone.
-    fn poison(&mut self, error: IoError) -> CommitError {
-        self.is_stopped = true;
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "the journal cannot be written, commits are refused until the next start"
-        );
-        CommitError::Failed(Arc::new(error))
     }
 
     /// Appends a last snapshot and answers where the journal ends. Later commits are refused.
@@ -228,7 +172,7 @@ impl Appender {
         shared: &Shared,
         rows: &[Row],
     ) -> Result<JournalEnd, CommitError> {
-        if self.is_stopped {
+        if self.device.is_stopped() {
             return Err(CommitError::Stopped);
         }
         if self.active.is_none() {
@@ -237,7 +181,7 @@ impl Appender {
             self.sync(shared)?;
             self.last_snapshot(shared, rows)?;
         }
-        self.is_stopped = true;
+        self.device.stop();
         let active = self.active.as_ref().ok_or(CommitError::Stopped)?;
         Ok(JournalEnd {
             next_seq: self.next_seq,
@@ -272,55 +216,5 @@ impl Appender {
             newest.fetch_max(active.segment, Ordering::AcqRel);
         }
         Ok(())
-    }
-}
-
-/// Where the partitions end that these groups are for; nothing when they are many.
-fn partitions_of(shared: &Shared, groups: &[Pending]) -> Vec<(PartitionId, Bounds)> {
-    let extents = groups.iter().flat_map(|group| &group.extents);
-    let mut partitions: Vec<PartitionId> = extents.map(|extent| extent.partition).collect();
-    partitions.sort_unstable();
-    partitions.dedup();
-    if partitions.len() > SYNCED_PARTITIONS_MAX {
-        return Vec::new();
-    }
-    let bounds = locked(&shared.bounds);
-    let of = |partition| Some((partition, *bounds.get(&partition)?));
-    partitions.into_iter().filter_map(of).collect()
-}
-
-/// Makes synced groups readable.
-fn publish(shared: &Shared, active: &Active, end_seq: u64, groups: &[Pending]) {
-    // ORDER: the cache before the index, so that what the index finds is still in the cache.
-    {
-        let mut cache = shared.cache.write().unwrap_or_else(PoisonError::into_inner);
-        for group in groups {
-            // Copies are old records that nobody waits for.
-            if group.extents.iter().any(|extent| !extent.is_copy) {
-                cache.push(active.segment, group.position, group.bytes.clone());
-            }
-        }
-    }
-    {
-        let memory = &shared.index.memory;
-        let mut memory = memory.write().unwrap_or_else(PoisonError::into_inner);
-        let mut bounds = locked(&shared.bounds);
-        for group in groups {
-            for encoded in &group.extents {
-                let place = Place {
-                    segment: active.segment,
-                    position: group.position + encoded.at,
-                    extent: encoded.extent,
-                    is_copy: encoded.is_copy,
-                };
-                memory.insert(encoded.partition, place);
-                let bounds = bounds.entry(encoded.partition).or_default();
-                bounds.end = bounds.end.max(encoded.extent.end_offset());
-            }
-        }
-    }
-    if let Some(info) = shared.segments.infos_mut().get_mut(&active.segment) {
-        info.groups_end = active.end;
-        info.end_seq = end_seq;
     }
 }

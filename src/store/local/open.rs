@@ -147,6 +147,7 @@ impl LocalStore {
         announce(&report);
         let store = Self {
             shared,
+            device: Arc::clone(appender.device()),
             appender: Mutex::new(appender),
             threads: Mutex::new([Some(keeper), indexer].into_iter().flatten().collect()),
             _lock: folder.lock,

@@ -22,7 +22,7 @@ impl Appender {
     /// Appends the copies that were gathered, or else, when nothing was appended since the last
     /// call, an idle mark. Both are durable when this returns.
     pub(in crate::store::local) fn tidy(&mut self, shared: &Shared) -> Result<(), CommitError> {
-        if self.is_stopped || self.active.is_none() {
+        if self.device.is_stopped() || self.active.is_none() {
             return Ok(());
         }
         let copies = shared.forward.take(shared);
@@ -49,7 +49,7 @@ impl Appender {
     /// and what it took is named even where nothing of it can be read.
     fn mark_idle(&mut self, shared: &Shared) -> Result<(), CommitError> {
         let next = Some(self.next_seq);
-        let is_busy = self.idle.seen != next || !self.pending.is_empty();
+        let is_busy = self.idle.seen != next || self.device.synced_seq() != self.next_seq;
         self.idle.seen = next;
         if is_busy || self.idle.marked == next {
             return Ok(());

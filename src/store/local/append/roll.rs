@@ -16,13 +16,14 @@ use crate::store::{CommitError, CommitSeq, Row};
 impl Appender {
     /// Whether the next group shall go into another segment.
     pub(in crate::store::local) fn wants_snapshot(&self, shared: &Shared) -> bool {
-        if self.is_stopped {
+        if self.device.is_stopped() {
             return false;
         }
         let Some(active) = &self.active else {
             return true;
         };
-        let pending: usize = self.pending.iter().map(|group| group.extents.len()).sum();
+        // ORDER: before those in memory, where they go from here; counted twice is better than not at all.
+        let pending = self.device.extents();
         let memory = shared.index.memory.read();
         let held = memory.map_or(0, |memory| memory.count(active.segment));
         if held + pending >= shared.config.segment_extents_max {
@@ -41,7 +42,7 @@ impl Appender {
         shared: &Shared,
         rows: &[Row],
     ) -> Result<CommitSeq, CommitError> {
-        if self.is_stopped {
+        if self.device.is_stopped() {
             return Err(CommitError::Stopped);
         }
         self.roll(shared, Some(rows))?;
@@ -84,10 +85,10 @@ impl Appender {
                 segment,
                 nonce: header.nonce,
                 seq: self.next_seq,
-                synced_seq: self.synced_seq,
                 position: HEADER_BYTES,
             })?;
-            bytes.extend_from_slice(&snapshot.bytes);
+            let (snapshot, _) = snapshot.seal(self.device.synced_seq());
+            bytes.extend_from_slice(&snapshot);
         }
         let prepared = shared.signal.take_spare();
         let is_prepared = prepared.is_some();
@@ -100,7 +101,7 @@ impl Appender {
             Err(error) => return Err(self.not_begun(shared, &path, error)),
         };
         if let Err(error) = shared.disk.sync_dir(shared.segments.dir()) {
-            return Err(self.poison(error));
+            return Err(self.device.poison(error));
         }
         shared.config.metrics.journal.rolls.add(1);
         let end = bytes.len() as u64;
@@ -109,10 +110,9 @@ impl Appender {
             // The snapshot's state carries the trims.
             locked(&shared.trims).drain(..trims);
             self.next_seq += 1;
-            self.synced_seq = self.next_seq;
             let newest = &shared.snapshot_segment;
             newest.fetch_max(segment, Ordering::AcqRel);
-            self.marks.note(self.next_seq, (segment, end), Vec::new());
+            self.device.note_front(self.next_seq, segment, end);
         }
         self.retire(shared);
         shared.segments.set_active(segment, &file);
@@ -159,10 +159,10 @@ impl Appender {
     }
 
     /// Nothing of the segment is in the journal yet, so a full device is no failure of the journal.
-    fn not_begun(&mut self, shared: &Shared, path: &Path, error: IoError) -> CommitError {
+    fn not_begun(&self, shared: &Shared, path: &Path, error: IoError) -> CommitError {
         if !error.is_full() {
             shared.config.metrics.journal.write_failures.add(1);
-            return self.poison(error);
+            return self.device.poison(error);
         }
         drop(shared.disk.remove(path));
         full(shared)

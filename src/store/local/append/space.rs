@@ -78,7 +78,7 @@ impl Appender {
         purpose: Purpose,
         bytes: u64,
     ) -> Result<(), CommitError> {
-        if self.is_stopped {
+        if self.device.is_stopped() {
             return Err(CommitError::Stopped);
         }
         if purpose != Purpose::Batches && self.fits(shared, purpose, bytes) {
@@ -126,7 +126,7 @@ impl Appender {
                 drop(active.file.set_len(active.file_bytes));
                 return Err(full(shared));
             }
-            Err(error) => return Err(self.poison(error)),
+            Err(error) => return Err(self.device.poison(error)),
         }
         active.file_bytes = reached;
         if let Some(info) = shared.segments.infos_mut().get_mut(&active.segment) {

@@ -22,7 +22,7 @@ use bytes::{Buf, Bytes};
 use falcon_protocol::limits::FRAME_BYTES_MAX;
 use falcon_protocol::{Offset, PartitionId};
 
-pub(in crate::store::local) use encode::{EncodedExtent, Encoder, ExtentCopy, Placement};
+pub(in crate::store::local) use encode::{Encoded, EncodedExtent, Encoder, ExtentCopy, Placement};
 
 use super::{length, padded};
 

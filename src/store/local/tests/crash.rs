@@ -133,6 +133,8 @@ fn lives(seed: u64) {
             if random.u8(0..4) != 0 {
                 store.durable(seq).unwrap();
                 history.durable = history.groups.len();
+            } else if random.bool() {
+                store.write_only();
             }
         }
         if random.u8(0..3) == 0 {
@@ -163,6 +165,7 @@ fn groups_of_a_killed_broker_are_synced_before_they_count() {
             rows: Vec::new(),
         };
         store.commit(group).unwrap();
+        store.write_only();
         drop(store);
         // The machine did not stop: the group is there, and readers are shown it.
         let (store, _, tables) = bench.open();

@@ -49,11 +49,13 @@ fn a_failed_write_is_final() {
     let store = quiet(&mut bench);
     append(&store, P, 0, &[b"kept"]);
     bench.disk.fail_write(1, SimFault::Full);
-    assert!(matches!(
-        store.commit(group(1)),
-        Err(CommitError::Failed(_))
-    ));
+    let seq = store.commit(group(1)).unwrap();
+    let behind = store.commit(group(2)).unwrap();
+    assert!(matches!(store.durable(seq), Err(CommitError::Failed(_))));
+    let counts = (bench.disk.syncs(), bench.disk.writes());
+    assert!(matches!(store.durable(behind), Err(CommitError::Stopped)));
     assert!(matches!(store.commit(group(1)), Err(CommitError::Stopped)));
+    assert_eq!((bench.disk.syncs(), bench.disk.writes()), counts);
     drop(store);
     let (store, report, tables) = bench.open();
     assert_eq!(tables.ends.get(&P), Some(&1));

@@ -172,6 +172,8 @@ impl Trace {
                 let seq = self.commit();
                 if self.random.u8(0..4) != 0 {
                     self.durable(seq);
+                } else if self.random.bool() {
+                    self.store().write_only();
                 }
             }
         }

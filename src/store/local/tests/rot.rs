@@ -290,6 +290,7 @@ fn bytes_of_a_torn_group_are_cut_and_never_come_back() {
             })
             .unwrap();
     }
+    store.write_only();
     drop(store);
     let path = bench.segment_path(1);
     let at = bench.find(&path, &[b'z'; 100]).unwrap();

@@ -32,13 +32,15 @@ pub(super) struct Told {
 #[derive(Debug)]
 pub(super) struct Ledger {
     disk: SimDisk,
+    pub(super) overlap_bytes: u64,
     told: Mutex<Told>,
 }
 
 impl Ledger {
-    pub(super) fn new(disk: &SimDisk) -> Self {
+    pub(super) fn new(disk: &SimDisk, overlap_bytes: u64) -> Self {
         Self {
             disk: disk.clone(),
+            overlap_bytes,
             told: Mutex::default(),
         }
     }
@@ -51,6 +53,7 @@ impl Ledger {
     pub(super) fn copy(&self) -> Self {
         Self {
             disk: SimDisk::new(),
+            overlap_bytes: self.overlap_bytes,
             told: Mutex::new(Told {
                 excused: 0,
                 ..self.told().clone()
@@ -67,7 +70,7 @@ impl Ledger {
     /// Operations of the writer that failed and were not in an orderly stop.
     pub(super) fn writers_failures(&self) -> usize {
         let failures = self.disk.failures().into_iter();
-        let by_writer = failures.filter(|failure| failure.thread == "falcon-writer");
+        let by_writer = failures.filter(is_writers);
         by_writer.count() - self.told().excused
     }
 

@@ -41,12 +41,12 @@ impl Life {
         let (store, report) = LocalStore::open(config, Arc::new(disk.clone()), &mut state)?;
         assert_eq!((report.damage, report.rows_damaged), (Vec::new(), 0));
         store.retain(&state.live_partitions());
-        let running =
-            spawn(state, Arc::clone(&store) as Arc<dyn Store>, Arc::default()).expect("a thread");
+        let dyn_store = Arc::clone(&store) as Arc<dyn Store>;
+        let running = spawn_overlapping(state, dyn_store, Arc::default(), ledger.overlap_bytes);
         Ok(Self {
             ledger: Arc::clone(ledger),
             store,
-            running: Some(running),
+            running: Some(running.expect("threads")),
             producers: Vec::new(),
             runtime: tokio::runtime::Builder::new_current_thread()
                 .build()

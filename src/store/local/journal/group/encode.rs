@@ -1,6 +1,7 @@
 //! Laying out a commit group in one contiguous buffer.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use crc32fast::Hasher;
 use falcon_protocol::{BatchError, Offset, PartitionId};
 
 use super::{EXTENT_HEADER, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupKind, MAGIC, ROW_HEADER};
@@ -18,16 +19,39 @@ pub(in crate::store::local) struct Placement {
     pub(in crate::store::local) segment: u64,
     pub(in crate::store::local) nonce: u32,
     pub(in crate::store::local) seq: u64,
-    pub(in crate::store::local) synced_seq: u64,
     /// Where in the file the group begins.
     pub(in crate::store::local) position: u64,
 }
 
-/// A group ready to be written.
+/// A group that lacks only what is known when it is written.
 #[derive(Debug)]
 pub(in crate::store::local) struct Encoded {
-    pub(in crate::store::local) bytes: Bytes,
+    buffer: BytesMut,
+    /// Of what follows the header.
+    body: Hasher,
     pub(in crate::store::local) extents: Vec<EncodedExtent>,
+}
+
+impl Encoded {
+    /// Bytes of the group.
+    pub(in crate::store::local) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The group, ready to be written: every group below `synced_seq` is durable.
+    pub(in crate::store::local) fn seal(mut self, synced_seq: u64) -> (Bytes, Vec<EncodedExtent>) {
+        if let Some(mut field) = self.buffer.get_mut(GROUP_HEADER_BYTES - 8..) {
+            field.put_u64_le(synced_seq);
+        }
+        let mut hasher = Hasher::new();
+        hasher.update(self.buffer.get(8..GROUP_HEADER_BYTES).unwrap_or_default());
+        hasher.combine(&self.body);
+        if let Some(mut head) = self.buffer.get_mut(..8) {
+            head.put_u32_le(MAGIC);
+            head.put_u32_le(hasher.finalize());
+        }
+        (self.buffer.freeze(), self.extents)
+    }
 }
 
 /// An extent in an encoded group.
@@ -71,8 +95,13 @@ impl Encoder<'_> {
         let mut buffer = buffer_in_phase(bytes, at.position);
         buffer.put_bytes(0, GROUP_HEADER_BYTES);
         let mut extents = Vec::with_capacity(runs.len() + self.copies.len());
+        let mut body = Hasher::new();
+        let mut hashed = GROUP_HEADER_BYTES;
         for run in &runs {
             put_extent(&mut buffer, run, &mut extents).map_err(|_| CommitError::Stopped)?;
+            // Right away, while it is in the processor's cache.
+            body.update(buffer.get(hashed..).unwrap_or_default());
+            hashed = buffer.len();
         }
         for copy in self.copies {
             put_copy(&mut buffer, copy, &mut extents);
@@ -88,8 +117,12 @@ impl Encoder<'_> {
         }
         let entries = extents.len() + self.rows.len() + self.trims.len();
         self.put_header(&mut buffer, at, entries + usize::from(self.state.is_some()));
-        let bytes = buffer.freeze();
-        Ok(Encoded { bytes, extents })
+        body.update(buffer.get(hashed..).unwrap_or_default());
+        Ok(Encoded {
+            buffer,
+            body,
+            extents,
+        })
     }
 
     /// Splits the sorted batches into extents: one partition, dense offsets, about the wanted size.
@@ -156,12 +189,6 @@ impl Encoder<'_> {
             });
             head.put_u8(0);
             head.put_u16_le(0);
-            head.put_u64_le(at.synced_seq);
-        }
-        let crc = crc32fast::hash(buffer.get(8..).unwrap_or_default());
-        if let Some(mut head) = buffer.get_mut(..8) {
-            head.put_u32_le(MAGIC);
-            head.put_u32_le(crc);
         }
     }
 }
@@ -264,7 +291,7 @@ fn put_row(buffer: &mut BytesMut, row: &Row) {
     buffer.put_u8(row.table.number());
     buffer.put_u16_le(u16::try_from(row.key.len()).unwrap_or(u16::MAX));
     buffer.put_u32_le(u32_of(value.map_or(0, <[u8]>::len)));
-    let mut hasher = crc32fast::Hasher::new();
+    let mut hasher = Hasher::new();
     hasher.update(buffer.get(from..).unwrap_or_default());
     hasher.update(&row.key);
     hasher.update(value.unwrap_or_default());

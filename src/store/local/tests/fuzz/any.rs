@@ -92,7 +92,7 @@ fn row(random: &mut Rng) -> Row {
 }
 
 /// A whole commit group.
-pub(super) fn group(random: &mut Rng, placement: &Placement) -> Bytes {
+pub(super) fn group(random: &mut Rng, placement: &Placement, synced_seq: u64) -> Bytes {
     let copy = |random: &mut Rng| {
         let (partition, bytes) = stored_batch(random);
         let extent = Extent {
@@ -131,5 +131,5 @@ pub(super) fn group(random: &mut Rng, placement: &Placement) -> Bytes {
         state: state.as_ref(),
         extent_bytes: 2 << 10,
     };
-    encoder.encode(placement).unwrap().bytes
+    encoder.encode(placement).unwrap().seal(synced_seq).0
 }

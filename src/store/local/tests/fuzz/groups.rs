@@ -29,10 +29,10 @@ impl Decoder for Group {
             segment: wide(random),
             nonce: narrow(random),
             seq: wide(random),
-            synced_seq: wide(random),
             position: 0,
         };
-        to.extend_from_slice(&group(random, &placement));
+        let synced_seq = wide(random);
+        to.extend_from_slice(&group(random, &placement, synced_seq));
     }
 
     fn seal(&self, bytes: &mut Vec<u8>, random: &mut Rng) {
@@ -202,8 +202,7 @@ fn again(entries: &[Entry]) -> Bytes {
         segment: 1,
         nonce: 2,
         seq: 3,
-        synced_seq: 3,
         position: 0,
     };
-    encoder.encode(&placement).unwrap().bytes
+    encoder.encode(&placement).unwrap().seal(3).0
 }

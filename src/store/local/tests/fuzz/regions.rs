@@ -60,10 +60,10 @@ fn groups(random: &mut Rng, to: &mut Vec<u8>) {
             segment: SEGMENT,
             nonce: NONCE,
             seq,
-            synced_seq: seq - random.u64(0..=1).min(seq),
             position: 0,
         };
-        to.extend_from_slice(&group(random, &placement));
+        let synced_seq = seq - random.u64(0..=1).min(seq);
+        to.extend_from_slice(&group(random, &placement, synced_seq));
     }
 }
 
