@@ -71,7 +71,7 @@ fn a_topic_of_ones_own_is_read_as_it_is_and_stays() {
 }
 
 /// A run that would go on for an hour, and has published something.
-fn endless(broker: &Broker, args: &[&str]) -> Running {
+pub(crate) fn endless(broker: &Broker, args: &[&str]) -> Running {
     let long = ["--duration", "1h", "--warm-up", "0s"];
     let mut command = broker.command(&[&["bench"], args, &long].concat());
     let running = Running::start(&mut command);
