@@ -31,7 +31,7 @@ pub(crate) struct ReplayArgs {
 /// Records between two looks at what is durable while a topic is filled.
 const FILL_LOOK: u64 = 1024;
 /// A subscriber counts after so many records.
-const COUNT_EVERY: u64 = 256;
+const COUNT_EVERY: u64 = 1024;
 
 /// Fills a topic and reads it.
 pub(super) async fn run(args: &ReplayArgs, stage: &Arc<Stage>) -> Result<(), CliError> {
@@ -100,17 +100,24 @@ async fn read(client: Client, stage: Arc<Stage>, mut ends: Ends) -> Result<(), C
     let builder = client.subscribe(&stage.topic).from(Start::Earliest);
     let mut all = builder.open().await.map_err(failure)?;
     let (mut records, mut bytes) = (0, 0);
+    // Looked up when the partition changes, which it does once in a batch.
+    let (mut partition, mut end) = (None, Offset::default());
     while ends.open > 0 {
         let Some(record) = all.next().await else {
             break;
         };
         let record = record.map_err(failure)?;
-        let end = ends.offsets.get(record.partition.0 as usize).copied();
-        let end = end.unwrap_or_default();
-        if record.offset >= end {
-            continue;
+        if partition != Some(record.partition) {
+            partition = Some(record.partition);
+            let found = ends.offsets.get(record.partition.0 as usize);
+            end = found.copied().unwrap_or_default();
         }
-        ends.open -= usize::from(record.next_offset() == end);
+        if record.next_offset() >= end {
+            if record.next_offset() > end {
+                continue;
+            }
+            ends.open -= 1;
+        }
         records += 1;
         bytes += record.value.as_ref().map_or(0, |value| value.len() as u64);
         if records == COUNT_EVERY {

@@ -128,3 +128,35 @@ impl Chart<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_curve_and_mark_is_in_the_picture() {
+        let curve = Curve {
+            label: "written",
+            colour: BLUE,
+            points: vec![(0.0, 1.0), (5.0, 2.0)],
+        };
+        let panel = |unit| Panel {
+            unit,
+            curves: vec![curve.clone()],
+        };
+        let chart = Chart {
+            title: "A title",
+            time: "seconds",
+            panels: &[panel("GB"), panel("MB")],
+            marks: &[(2.5, "trims begin")],
+        };
+        let mut text = String::new();
+        chart.draw(&mut text).expect("it can be drawn");
+        for words in ["A title", "seconds", "GB", "MB"] {
+            assert!(text.contains(words), "{words}");
+        }
+        for label in ["written", "trims begin"] {
+            assert_eq!(text.matches(label).count(), 2, "{label}");
+        }
+    }
+}
