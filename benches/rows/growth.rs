@@ -58,7 +58,8 @@ pub(crate) fn flatness(stage: &Stage, broker: &mut Broker) -> Fallible<Vec<Line>
         }
         let growth = Growth::measure(stage, broker)?;
         rounds.push(Round::alone(growth.furthest));
-        notes.extend_from_slice(&growth.notes);
+        let number = round + 1;
+        notes.push(format!("round {number}: {}", growth.notes.join("; ")));
         if worst
             .as_ref()
             .is_none_or(|worst| growth.furthest > worst.furthest)
