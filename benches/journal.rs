@@ -19,9 +19,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use falcon::store::local::LocalConfig;
 use falcon::store::{Extent, Store};
 use falcon_protocol::{Offset, PartitionId};
-use journal::Log;
-
-const P: PartitionId = PartitionId::new(1, 0);
+use journal::{Log, P};
 
 /// Commit and durable, one group after the other.
 fn append(criterion: &mut Criterion) {

@@ -16,10 +16,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use falcon::io::RealDisk;
-use falcon_protocol::PartitionId;
-use journal::Log;
-
-const P: PartitionId = PartitionId::new(1, 0);
+use journal::{Log, P};
 
 /// What happened to a folder before it is opened.
 #[derive(Clone, Copy)]

@@ -33,6 +33,7 @@ mod progress;
 mod publish;
 mod salvage;
 mod serve;
+mod signals;
 mod subscribe;
 mod topic;
 mod verify;
@@ -181,7 +182,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Offsets(command) => block_on(interruptible(offsets::run(command, global))),
         Command::Group(command) => block_on(interruptible(group::run(command, global))),
         Command::Why(args) => block_on(interruptible(why::run(args, global))),
-        Command::Bench(command) => block_on(interruptible(bench::run(command, global))),
+        // It deletes what it made, also when it is interrupted.
+        Command::Bench(command) => block_on(bench::run(command, global)),
         Command::Demo(args) => block_on(interruptible(demo::run(args, global))),
         Command::Serve(_)
         | Command::Config(_)

@@ -12,6 +12,9 @@ use falcon_protocol::{
     Batch, BatchBuilder, BatchHeader, Codec, Offset, PartitionId, Producer, Record, Stamp,
 };
 
+/// The one partition of most loads.
+pub(crate) const P: PartitionId = PartitionId::new(1, 0);
+
 /// Keeps nothing of what is recovered.
 struct Nothing;
 

@@ -7,7 +7,6 @@
 #![allow(missing_docs, reason = "a program has no callers")]
 
 mod broker;
-mod chart;
 mod delays;
 mod growth;
 mod limit;

@@ -86,6 +86,14 @@ impl Client {
         self.core().link.down_reason().is_none()
     }
 
+    /// The number of the connection in force, `None` while there is none. No two connections of a process have the
+    /// same, so another number says that the connection was lost and made again meanwhile.
+    pub fn connection_number(&self) -> Option<u64> {
+        let state = self.core().link.watch();
+        let session = state.borrow().session();
+        session.map(|session| session.number())
+    }
+
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.keep.core
     }

@@ -17,6 +17,15 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "a duration needs a number and a unit: 7d, 12h, 90s, 500ms".into())
 }
 
+/// A duration that is not zero.
+pub(crate) fn duration_above_zero(text: &str) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if duration.is_zero() {
+        return Err("it must be longer than that".into());
+    }
+    Ok(duration)
+}
+
 /// A size with or without a unit.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     parse_bytes(text).ok_or_else(|| "write a size such as 1048576, 64MiB or 10GiB".into())
@@ -136,6 +145,8 @@ mod tests {
     #[test]
     fn a_duration_needs_a_unit() {
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert!(duration_above_zero("0s").is_err());
+        assert_eq!(duration_above_zero("1ms"), Ok(Duration::from_millis(1)));
         assert_eq!(duration("1h 30m"), Ok(Duration::from_mins(90)));
         for bad in ["1", "0", " 7 ", "1000", "1.5", "", "d", "-1s"] {
             let error = duration(bad).unwrap_err();

@@ -1,10 +1,11 @@
 //! `falcon bench`: how fast a broker is, seen through the public client.
 //!
-//! Owns what the kinds of load have in common: the topic, phases, histograms and the report. Promises:
-//! records are built and sent one by one and read one by one, as a program would; every record counted
+//! Owns what the kinds of load have in common: the topic, phases, histograms, what can end a run, and the report.
+//! Promises: records are built and sent one by one and read one by one, as a program would; every record counted
 //! as published is durable before the clock stops; with a rate, times count from when a record was due
 //! and not from when there was room for it, so a broker that stands still is not flattered (coordinated
-//! omission). Must not know: the broker's inside.
+//! omission); a run ends soon after its broker is gone, and deletes what it made however it ends. Must not know: the
+//! broker's inside.
 
 mod fanout;
 mod latency;
@@ -15,17 +16,26 @@ mod replay;
 mod report;
 mod scale;
 mod stage;
+mod tally;
+mod times;
+mod watch;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
+use falcon_protocol::limits::{BATCH_BYTES_MAX, TOPIC_PARTITIONS_MAX};
 use tokio::task::JoinSet;
 
 use super::Global;
 use super::arguments;
-use super::failure::CliError;
-use super::progress::Progress;
+use super::failure::{CliError, Exit};
+use super::notice;
+use super::signals::Signals;
+use report::Report;
+use stage::{Stage, broken};
+use watch::Watch;
 
 /// The commands of `falcon bench`.
 #[derive(Debug, Subcommand)]
@@ -51,10 +61,10 @@ struct Load {
     #[arg(long, value_name = "NAME")]
     topic: Option<String>,
     /// Partitions of the fresh topic.
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", conflicts_with = "topic", value_parser = partitions())]
     partitions: u32,
     /// Bytes of each record's value.
-    #[arg(long, default_value = "100", value_name = "SIZE", value_parser = arguments::bytes)]
+    #[arg(long, default_value = "100", value_name = "SIZE", value_parser = record_bytes)]
     size: u64,
 }
 
@@ -62,33 +72,144 @@ struct Load {
 #[derive(Debug, Clone, Copy, Args)]
 struct Phases {
     /// How long it is measured.
-    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = arguments::duration)]
+    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = arguments::duration_above_zero)]
     duration: Duration,
     /// How long it runs before that.
     #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = arguments::duration)]
     warm_up: Duration,
 }
 
-/// Runs a benchmark. As a task, like the work of a service: the thread that waits for all would have to be woken for
-/// every ack.
+fn partitions() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(TOPIC_PARTITIONS_MAX))
+}
+
+fn record_bytes(text: &str) -> Result<u64, String> {
+    let bytes = arguments::bytes(text)?;
+    if bytes > u64::from(BATCH_BYTES_MAX) {
+        return Err(format!("no batch is larger than {BATCH_BYTES_MAX} bytes"));
+    }
+    Ok(bytes)
+}
+
+/// Runs a benchmark, and leaves nothing behind.
 pub(crate) async fn run(command: BenchCommand, global: Global) -> Result<(), CliError> {
-    let _progress = Progress::time("measuring");
+    command.check()?;
+    let mut signals = Signals::new()
+        .map_err(|error| CliError::failed("signals", &error, "report this as a bug"))?;
+    // CANCEL SAFETY: nothing is made while it connects.
+    let stage = tokio::select! {
+        stage = Stage::connect_first(command.load(), &global) => Arc::new(stage?),
+        _ = signals.next() => return Err(CliError::Interrupted),
+    };
+    let command = Arc::new(command);
+    let mut watch = Watch::new(global.timeout, global.json);
+    // As a task, like the work of a service: the thread that waits for all would have to be woken for every ack.
     let mut task = JoinSet::new();
-    task.spawn(measure(command, global));
-    match task.join_next().await {
-        Some(ended) => ended.map_err(|error| stage::broken(&error))?,
-        None => Ok(()),
+    task.spawn(measure(Arc::clone(&command), Arc::clone(&stage)));
+    // CANCEL SAFETY: what was measured is in the tally, whatever becomes of the task.
+    let result = tokio::select! {
+        ended = task.join_next() => match ended {
+            Some(ended) => ended.unwrap_or_else(|error| Err(broken(&error))),
+            None => Ok(()),
+        },
+        error = watch.until_it_fails(&stage) => Err(error),
+        _ = signals.next() => Err(CliError::Interrupted),
+    };
+    stage.tally.end();
+    task.shutdown().await;
+    let reconnects = watch.end(&stage);
+    let report = Report::new(&command, &stage, reconnects, result.is_ok());
+    let printed = report.print(global.json);
+    // CANCEL SAFETY: a second signal is a wish not to wait for the topic to go.
+    let closed = tokio::select! {
+        closed = stage.close() => closed,
+        _ = signals.next() => return Err(CliError::Interrupted),
+    };
+    match (result.and(printed), closed) {
+        (Ok(()), Err(left)) => Err(CliError::new(Exit::Failed, "bench", left, "")),
+        (Err(error), Err(left)) => {
+            notice::say(global.json, "topic_stays", &left);
+            Err(error)
+        }
+        (result, Ok(())) => result,
     }
 }
 
-async fn measure(command: BenchCommand, global: Global) -> Result<(), CliError> {
-    match command {
-        BenchCommand::Publish(args) => publish::run(args, &global).await,
-        BenchCommand::Replay(args) => replay::run(args, &global).await,
-        BenchCommand::Latency(args) => latency::run(args, &global).await,
-        BenchCommand::Fanout(args) => fanout::run(args, &global).await,
-        BenchCommand::Rebalance(args) => rebalance::run(args, &global).await,
-        BenchCommand::Scale(args) => scale::run(args, &global).await,
+async fn measure(command: Arc<BenchCommand>, stage: Arc<Stage>) -> Result<(), CliError> {
+    stage.prepare(command.load().partitions).await?;
+    match &*command {
+        BenchCommand::Publish(args) => publish::run(args, &stage).await,
+        BenchCommand::Replay(args) => replay::run(args, &stage).await,
+        BenchCommand::Latency(args) => latency::run(args, &stage).await,
+        BenchCommand::Fanout(args) => fanout::run(args, &stage).await,
+        BenchCommand::Rebalance(args) => rebalance::run(args, &stage).await,
+        BenchCommand::Scale(args) => scale::run(args, &stage).await,
+    }
+}
+
+impl BenchCommand {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Publish(_) => "publish",
+            Self::Replay(_) => "replay",
+            Self::Latency(_) => "latency",
+            Self::Fanout(_) => "fanout",
+            Self::Rebalance(_) => "rebalance",
+            Self::Scale(_) => "scale",
+        }
+    }
+
+    const fn load(&self) -> &Load {
+        match self {
+            Self::Publish(args) => &args.load,
+            Self::Replay(args) => &args.load,
+            Self::Latency(args) => &args.load,
+            Self::Fanout(args) => &args.load,
+            Self::Rebalance(args) => &args.load,
+            Self::Scale(args) => &args.load,
+        }
+    }
+
+    /// What it was asked to do, beside partitions and size.
+    fn numbers(&self) -> Vec<(&'static str, u64)> {
+        let rate = |rate: Option<u64>| rate.map(|rate| ("rate", rate));
+        match self {
+            Self::Publish(args) => {
+                let publishers = ("publishers", u64::from(args.publishers));
+                [Some(publishers), rate(args.rate)]
+                    .into_iter()
+                    .flatten()
+                    .collect()
+            }
+            Self::Replay(args) => vec![("subscribers", u64::from(args.subscribers))],
+            Self::Latency(args) => rate(args.rate).into_iter().collect(),
+            Self::Fanout(args) => vec![("subscribers", u64::from(args.subscribers))],
+            Self::Rebalance(args) => vec![("members", u64::from(args.members))],
+            Self::Scale(args) => vec![
+                ("tasks", u64::from(args.tasks)),
+                ("connections", u64::from(args.connections)),
+            ],
+        }
+    }
+
+    /// Refuses records that have no room for what they must say.
+    fn check(&self) -> Result<(), CliError> {
+        let size = self.load().size;
+        let why = match self {
+            Self::Latency(args) if args.delivery => "cannot say when they were sent",
+            Self::Fanout(_) => "cannot be told apart",
+            Self::Publish(_)
+            | Self::Replay(_)
+            | Self::Latency(_)
+            | Self::Rebalance(_)
+            | Self::Scale(_) => return Ok(()),
+        };
+        if size >= MARK_BYTES as u64 {
+            return Ok(());
+        }
+        let why = format!("records of {size} bytes {why}");
+        let remedy = format!("use --size {MARK_BYTES} or more");
+        Err(CliError::new(Exit::Usage, "bench", why, remedy))
     }
 }
 

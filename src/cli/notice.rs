@@ -62,7 +62,8 @@ pub(crate) async fn watch_subscription(mut events: SubscriptionEvents, is_json: 
     std::future::pending::<()>().await;
 }
 
-fn say_connection(is_json: bool, is_up: bool, reason: &str) {
+/// Says that the connection is lost, and why if that is known, or that it is back.
+pub(crate) fn say_connection(is_json: bool, is_up: bool, reason: &str) {
     if is_up {
         say(is_json, "connected", "the connection is back");
     } else {

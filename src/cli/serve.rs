@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use clap::Args;
 use falcon::broker::Broker;
 use falcon::config::AdminListen;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, info, warn};
 
 use super::config::{self, ConfigFlags};
 use super::failure::{CliError, Exit};
+use super::signals::Signals;
 
 /// Arguments of `falcon serve`.
 #[derive(Debug, Args)]
@@ -73,26 +73,4 @@ fn announce(broker: &Broker, has_given_admin: bool) {
 /// Ends the process without waiting for threads, which may hang where the shutdown did.
 fn exit_now() -> ! {
     std::process::exit(i32::from(Exit::Interrupted.code()))
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    /// CANCEL SAFETY: `recv` keeps a signal that came before it was awaited.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
 }

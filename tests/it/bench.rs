@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Ran, Running, eventually};
+use rustix::process::{Pid, Signal, kill_process};
 
 fn report(broker: &Broker, args: &[&str]) -> Value {
     let ran = broker.run(&[&["bench"], args, &["--json"]].concat());
@@ -54,6 +55,197 @@ fn a_topic_of_ones_own_is_read_as_it_is_and_stays() {
     let report = measure(&broker, &["replay", "--topic", "own"]);
     assert_eq!(report["records"], 2);
     assert_eq!(report["value_bytes"], 3);
+    assert_eq!(report["load"]["size"], Value::Null, "{report}");
+    let read = broker.run(&["bench", "replay", "--topic", "own"]);
+    let text = read.text();
+    assert!(text.contains("2 records of 1.5 bytes"), "{text}");
+    for flag in ["--size", "--records", "--partitions"] {
+        let wrong = broker.try_run(&["bench", "replay", "--topic", "own", flag, "1"]);
+        wrong.expect_failure(2, &["--topic", flag]);
+    }
+    broker.run(&["topic", "create", "empty"]);
+    let empty = broker.try_run(&["bench", "replay", "--topic", "empty"]);
+    empty.expect_failure(1, &["empty", "no records"]);
     let topics = broker.run(&["topic", "list", "--json"]);
     assert!(String::from_utf8_lossy(&topics.stdout).contains("own"));
+}
+
+/// A run that would go on for an hour, and has measured something.
+pub(crate) fn endless(broker: &Broker, args: &[&str]) -> Running {
+    let long = ["--duration", "1h", "--warm-up", "0s"];
+    let mut command = broker.command(&[&["bench"], args, &long].concat());
+    let running = Running::start(&mut command);
+    // A fan-out goes no further than this ahead of its subscribers.
+    let enough = if args.contains(&"fanout") {
+        20_000
+    } else {
+        200
+    };
+    eventually("records are published", || {
+        let listed = broker.run(&["topic", "list", "--json"]).json();
+        listed.iter().any(|topic| {
+            let name = topic["topic"].as_str().expect("it has a name");
+            let described = broker.try_run(&["topic", "describe", name, "--json"]);
+            described.code == Some(0) && {
+                let ends = described.json();
+                let ends = ends[0]["partitions"]
+                    .as_array()
+                    .expect("they are listed")
+                    .clone();
+                ends.iter()
+                    .any(|end| end["high_watermark"].as_u64() > Some(enough))
+            }
+        })
+    });
+    running
+}
+
+fn interrupt(running: &Running, signal: Signal) {
+    let pid = i32::try_from(running.child.id()).expect("a process id");
+    let pid = Pid::from_raw(pid).expect("not zero");
+    kill_process(pid, signal).expect("it is running");
+}
+
+fn partial(ran: &Ran) -> Value {
+    let report = ran.json().pop().expect("what was measured is printed");
+    assert_eq!(report["complete"], false, "{report}");
+    assert!(report["records"].as_u64() > Some(0), "{report}");
+    report
+}
+
+#[test]
+fn an_interrupted_run_says_what_it_measured_and_deletes_its_topic() {
+    let broker = Broker::start();
+    let loads: [(&[&str], Signal); 4] = [
+        (&["publish"], Signal::INT),
+        (&["scale"], Signal::TERM),
+        (&["fanout", "--subscribers", "3"], Signal::TERM),
+        (&["latency", "--rate", "1000"], Signal::INT),
+    ];
+    for (args, signal) in loads {
+        let running = endless(&broker, &[args, &["--json"]].concat());
+        interrupt(&running, signal);
+        let ran = running.finish(b"");
+        assert_eq!(ran.code, Some(130), "{args:?}: {}", ran.stderr);
+        partial(&ran);
+        let topics = broker.run(&["topic", "list", "--json"]);
+        assert!(!topics.text().contains("bench-"), "{args:?}");
+    }
+}
+
+#[test]
+fn a_run_ends_when_its_broker_is_gone_and_says_what_stays() {
+    for args in [&["publish"][..], &["latency"], &["scale"], &["fanout"]] {
+        let mut broker = Broker::start();
+        let running = endless(&broker, &[args, &["--timeout", "1s", "--json"]].concat());
+        broker.signal(Signal::KILL);
+        broker.wait();
+        let ran = running.finish(b"");
+        assert_eq!(ran.code, Some(3), "{args:?}: {}", ran.stderr);
+        for words in ["the broker is gone", "--timeout", "topic_stays"] {
+            assert!(ran.stderr.contains(words), "{args:?}: {}", ran.stderr);
+        }
+        partial(&ran);
+    }
+}
+
+#[test]
+fn a_run_ends_when_its_broker_stands_still() {
+    let mut broker = Broker::start();
+    let running = endless(&broker, &["publish", "--timeout", "2s"]);
+    broker.signal(Signal::STOP);
+    let ran = running.finish(b"");
+    broker.signal(Signal::KILL);
+    broker.wait();
+    // Its heartbeats may say first that it is gone.
+    assert!(
+        matches!(ran.code, Some(3 | 4)),
+        "{:?}: {}",
+        ran.code,
+        ran.stderr
+    );
+    assert!(ran.text().contains("ended early"), "{}", ran.text());
+    assert!(ran.stderr.contains("stays"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_run_survives_a_restart_and_counts_it() {
+    let mut broker = Broker::start();
+    let running = endless(&broker, &["latency", "--timeout", "100s"]);
+    let until = broker.run(&["topic", "list", "--json"]);
+    let name = until.json()[0]["topic"]
+        .as_str()
+        .expect("it has a name")
+        .to_owned();
+    broker.crash_and_come_back();
+    let end = |broker: &Broker| {
+        let described = broker.run(&["topic", "describe", &name, "--json"]).json();
+        described[0]["partitions"][0]["high_watermark"].as_u64()
+    };
+    let before = end(&broker);
+    eventually("it goes on", || end(&broker) > before);
+    interrupt(&running, Signal::INT);
+    let ran = running.finish(b"");
+    assert_eq!(ran.code, Some(130), "{}", ran.stderr);
+    let said = "the connection was lost and made again 1 time";
+    assert!(ran.text().contains(said), "{}", ran.text());
+    assert!(
+        ran.stderr.contains("the connection is back"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_rate_above_capacity_ends_with_the_duration_and_is_said() {
+    let broker = Broker::start();
+    for load in ["publish", "latency"] {
+        let args = [
+            "bench",
+            load,
+            "--rate",
+            "100000000",
+            "--duration",
+            "1s",
+            "--warm-up",
+            "0s",
+        ];
+        let ran = broker.run(&args);
+        let missed = "the rate was not reached:";
+        assert!(ran.text().contains(missed), "{}", ran.text());
+        assert!(
+            ran.text().contains("of 100000000 records"),
+            "{}",
+            ran.text()
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused() {
+    let broker = Broker::start();
+    let wrong: [&[&str]; 6] = [
+        &["publish", "--duration", "0s"],
+        &["publish", "--partitions", "0"],
+        &["publish", "--size", "1TiB"],
+        &["rebalance", "--members", "1"],
+        &["fanout", "--size", "7"],
+        &["latency", "--delivery", "--size", "7"],
+    ];
+    for args in wrong {
+        let ran = broker.try_run(&[&["bench"], args].concat());
+        ran.expect_failure(2, &[args[args.len() - 2]]);
+    }
+}
+
+#[test]
+fn what_several_subscribers_read_is_told_for_each() {
+    let broker = Broker::start();
+    let fanout = ["bench", "fanout", "--subscribers", "2"];
+    let ran = broker.run(&[&fanout[..], &SHORT].concat());
+    assert!(
+        ran.text().contains("all 2 subscribers together; each:"),
+        "{}",
+        ran.text()
+    );
 }

@@ -21,6 +21,7 @@ mod formats;
 mod groups;
 mod hoarding;
 mod hostile;
+mod loaded;
 mod memory;
 mod peer;
 mod pipes;

@@ -29,7 +29,7 @@ fn http(address: &str, request: &[u8]) -> (String, String) {
     (head.to_owned(), body.to_owned())
 }
 
-fn get(broker: &Broker, path: &str) -> (u16, String) {
+pub(crate) fn get(broker: &Broker, path: &str) -> (u16, String) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let (head, body) = http(&broker.admin_address(), request.as_bytes());
     let code = head.split(' ').nth(1).expect("a status line");

@@ -7,9 +7,8 @@ use falcon::clock::Instant;
 use falcon_client::{Client, Consumer};
 
 use super::Load;
-use super::report::{Report, Times};
 use super::stage::Stage;
-use crate::cli::Global;
+use super::tally::{Kind, Phase};
 use crate::cli::failure::{CliError, Exit};
 
 /// Longest a rebalance may take.
@@ -23,63 +22,51 @@ const LOOK: Duration = Duration::from_millis(2);
 )]
 pub(crate) struct RebalanceArgs {
     #[command(flatten)]
-    load: Load,
+    pub(super) load: Load,
     /// Members of the group, each on a connection of its own; one of them leaves and joins again.
-    #[arg(long, default_value_t = 100, value_name = "N")]
-    members: u32,
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    pub(super) members: u32,
     /// How often it leaves and joins.
-    #[arg(long, default_value_t = 10, value_name = "N")]
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 }
 
 /// Lets a member leave and join.
-pub(super) async fn run(args: RebalanceArgs, global: &Global) -> Result<(), CliError> {
-    let stage = Stage::open(&args.load, global).await?;
+pub(super) async fn run(args: &RebalanceArgs, stage: &Stage) -> Result<(), CliError> {
     let group = format!("bench-{:08x}", fastrand::u32(..));
     let mut members = Vec::new();
     for _ in 1..args.members {
-        members.push(join(&stage, &group).await?);
+        members.push(join(stage, &group).await?);
     }
-    let partitions = stage.partitions as usize;
+    let partitions = stage.partitions() as usize;
     settled(&members, partitions).await?;
-    let mut times = Times::new();
-    let begun = Instant::now();
-    for _ in 0..args.rounds {
+    let from = Instant::now();
+    for done in 0..args.rounds {
+        stage.tally.enter(Phase::Rounds {
+            from,
+            done: done.into(),
+            total: args.rounds.into(),
+        });
         let at = Instant::now();
-        members.push(join(&stage, &group).await?);
+        members.push(join(stage, &group).await?);
         settled(&members, partitions).await?;
-        times.note(at.elapsed());
+        stage.tally.note(Kind::Rebalance, at.elapsed());
         let at = Instant::now();
         if let Some((_, mut leaver)) = members.pop() {
             leaver.close().await.map_err(|error| failure(&error))?;
         }
         settled(&members, partitions).await?;
-        times.note(at.elapsed());
+        stage.tally.note(Kind::Rebalance, at.elapsed());
     }
-    let seconds = begun.elapsed().as_secs_f64();
+    stage.tally.end();
     for (_, mut member) in members {
         member.close().await.map_err(|error| failure(&error))?;
     }
-    let rebalance = times.summary();
-    let report = Report {
-        bench: "rebalance",
-        load: vec![
-            ("members", u64::from(args.members)),
-            ("partitions", u64::from(stage.partitions)),
-        ],
-        records: 0,
-        value_bytes: 0,
-        seconds,
-        ack: None,
-        delivery: None,
-        rebalance: Some(rebalance),
-    };
-    stage.close().await?;
-    report.print(global.json)
+    Ok(())
 }
 
 async fn join(stage: &Stage, group: &str) -> Result<(Client, Consumer), CliError> {
-    let client = stage.connect().await?;
+    let client = stage.connect_aside().await?;
     let joined = client.consumer(group).topics([&stage.topic]).join().await;
     Ok((client, joined.map_err(|error| failure(&error))?))
 }

@@ -1,96 +1,131 @@
 //! `falcon bench replay`.
 
+use std::sync::Arc;
+
 use clap::Args;
 use falcon::clock::Instant;
 use falcon_client::{Client, Record, Start};
+use falcon_protocol::Offset;
 use tokio::task::JoinSet;
 
-use super::report::Report;
 use super::stage::{Stage, broken};
+use super::tally::Phase;
 use super::{Load, value};
-use crate::cli::Global;
-use crate::cli::failure::CliError;
+use crate::cli::failure::{CliError, Exit};
 
 /// Arguments of `falcon bench replay`.
 #[derive(Debug, Args)]
+#[command(mut_arg("size", |size| size.conflicts_with("topic")))]
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
-    load: Load,
+    pub(super) load: Load,
     /// Records that the fresh topic is filled with first; an existing one is read as it is.
-    #[arg(long, default_value_t = 5_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 5_000_000, value_name = "N", conflicts_with = "topic",
+        value_parser = clap::value_parser!(u64).range(1..))]
     records: u64,
     /// Subscribers, each on a connection of its own; each reads everything.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    subscribers: u32,
+    pub(super) subscribers: u32,
 }
 
+/// Records between two looks at what is durable while a topic is filled.
+const FILL_LOOK: u64 = 1024;
+/// A subscriber counts after so many records.
+const COUNT_EVERY: u64 = 1024;
+
 /// Fills a topic and reads it.
-pub(super) async fn run(args: ReplayArgs, global: &Global) -> Result<(), CliError> {
-    let stage = Stage::open(&args.load, global).await?;
+pub(super) async fn run(args: &ReplayArgs, stage: &Arc<Stage>) -> Result<(), CliError> {
     if args.load.topic.is_none() {
-        fill(&stage, args.records, args.load.size).await?;
+        fill(stage, args.records, args.load.size).await?;
     }
     let ends = stage.client.latest_offsets(&stage.topic).await;
     let ends = ends.map_err(|error| CliError::from_client("bench", &error))?;
     let count: u64 = ends.iter().map(|end| end.offset.since(end.log_start)).sum();
+    if count == 0 {
+        let why = format!("the topic {} has no records", stage.topic);
+        let remedy = "publish some, or leave --topic out";
+        return Err(CliError::new(Exit::Failed, "bench", why, remedy));
+    }
+    let ends = Ends {
+        offsets: ends.iter().map(|end| end.offset).collect(),
+        open: ends.iter().filter(|end| end.offset > end.log_start).count(),
+    };
     let mut clients = Vec::new();
     for _ in 0..args.subscribers {
         clients.push(stage.connect().await?);
     }
-    let begun = Instant::now();
+    stage.tally.enter(Phase::Counted {
+        from: Instant::now(),
+        total: count * u64::from(args.subscribers),
+    });
     let mut tasks = JoinSet::new();
     for client in clients {
-        let topic = stage.topic.clone();
-        tasks.spawn(async move { read(&client, &topic, count).await });
+        tasks.spawn(read(client, Arc::clone(stage), ends.clone()));
     }
-    let mut bytes = 0;
     while let Some(task) = tasks.join_next().await {
-        bytes += task.map_err(|error| broken(&error))??;
+        task.map_err(|error| broken(&error))??;
     }
-    let seconds = begun.elapsed().as_secs_f64();
-    let report = Report {
-        bench: "replay",
-        load: vec![
-            ("size", args.load.size),
-            ("subscribers", u64::from(args.subscribers)),
-            ("partitions", u64::from(stage.partitions)),
-        ],
-        records: count * u64::from(args.subscribers),
-        value_bytes: bytes,
-        seconds,
-        ack: None,
-        delivery: None,
-        rebalance: None,
-    };
-    stage.close().await?;
-    report.print(global.json)
+    stage.tally.end();
+    Ok(())
 }
 
 async fn fill(stage: &Stage, records: u64, size: u64) -> Result<(), CliError> {
     let failure = |error| CliError::from_publish("bench", &error);
     let publisher = stage.publisher(&stage.client).await?;
+    stage.tally.enter(Phase::Filling { records });
     for number in 0..records {
-        let partition = u32::try_from(number % u64::from(stage.partitions)).unwrap_or_default();
+        let partition = u32::try_from(number % u64::from(stage.partitions())).unwrap_or_default();
         let record = Record::new(value(size, number));
         let sent = publisher.send_to(partition, record).await;
         drop(sent.map_err(failure)?);
+        // There was room for them, so the broker takes records.
+        if number % FILL_LOOK == 0 {
+            stage.tally.count(FILL_LOOK, FILL_LOOK * size, false);
+        }
     }
     publisher.flush().await.map_err(failure)
 }
 
-/// Reads so many records; answers the bytes of their values.
-async fn read(client: &Client, topic: &str, count: u64) -> Result<u64, CliError> {
+/// Where the topic ended when it was looked at.
+#[derive(Clone)]
+struct Ends {
+    offsets: Vec<Offset>,
+    /// Partitions that have records still to come.
+    open: usize,
+}
+
+/// Reads all records before the ends.
+async fn read(client: Client, stage: Arc<Stage>, mut ends: Ends) -> Result<(), CliError> {
     let failure = |error| CliError::from_subscribe("bench", &error);
-    let opened = client.subscribe(topic).from(Start::Earliest).open().await;
-    let mut records = opened.map_err(failure)?;
-    let mut bytes = 0;
-    for _ in 0..count {
-        match records.next().await {
-            Some(Ok(record)) => bytes += record.value.as_ref().map_or(0, |v| v.len() as u64),
-            Some(Err(error)) => return Err(failure(error)),
-            None => break,
+    let builder = client.subscribe(&stage.topic).from(Start::Earliest);
+    let mut all = builder.open().await.map_err(failure)?;
+    let (mut records, mut bytes) = (0, 0);
+    // Looked up when the partition changes, which it does once in a batch.
+    let (mut partition, mut end) = (None, Offset::default());
+    while ends.open > 0 {
+        let Some(record) = all.next().await else {
+            break;
+        };
+        let record = record.map_err(failure)?;
+        if partition != Some(record.partition) {
+            partition = Some(record.partition);
+            let found = ends.offsets.get(record.partition.0 as usize);
+            end = found.copied().unwrap_or_default();
+        }
+        if record.next_offset() >= end {
+            if record.next_offset() > end {
+                continue;
+            }
+            ends.open -= 1;
+        }
+        records += 1;
+        bytes += record.value.as_ref().map_or(0, |value| value.len() as u64);
+        if records == COUNT_EVERY {
+            stage.tally.count(records, bytes, true);
+            (records, bytes) = (0, 0);
         }
     }
-    records.close().await;
-    Ok(bytes)
+    stage.tally.count(records, bytes, true);
+    all.close().await;
+    Ok(())
 }

@@ -1,11 +1,15 @@
-//! The topic of a benchmark, its connections, and the pace of an open loop.
+//! The topic of a benchmark and its connections.
 
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use falcon::clock::Instant;
 use falcon_client::{Client, Publisher, TopicOptions};
+use falcon_protocol::ErrorCode;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::Load;
+use super::tally::Tally;
 use crate::cli::Global;
 use crate::cli::connect::{close, connect};
 use crate::cli::failure::{CliError, Exit};
@@ -14,40 +18,76 @@ use crate::cli::failure::{CliError, Exit};
 pub(super) struct Stage {
     pub(super) client: Client,
     pub(super) topic: String,
-    pub(super) partitions: u32,
+    pub(super) tally: Tally,
+    partitions: OnceLock<u32>,
+    /// Whether the topic is made for the benchmark, and goes with it.
     is_fresh: bool,
     global: Global,
+    /// Those that carry the load.
+    clients: Mutex<Vec<Client>>,
 }
 
+/// How long the topic may take to go. A broker that is slower is not waited for: whoever interrupts wants an end.
+const DELETE_MAX: Duration = Duration::from_secs(3);
+/// How long all goodbyes may take.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
+
 impl Stage {
-    pub(super) async fn open(load: &Load, global: &Global) -> Result<Self, CliError> {
-        let client = connect(global).await?;
-        let failure = |error| CliError::from_client("bench", &error);
-        let (topic, is_fresh) = match &load.topic {
-            Some(topic) => (topic.clone(), false),
-            None => (format!("bench-{:08x}", fastrand::u32(..)), true),
-        };
-        if is_fresh {
-            let options = TopicOptions::new(load.partitions);
-            client
-                .create_topic(&topic, options)
-                .await
-                .map_err(failure)?;
-        }
-        let described = client.describe_topic(&topic).await.map_err(failure)?;
-        let partitions = u32::try_from(described.partitions.len()).unwrap_or(u32::MAX);
+    /// Connects; nothing is made yet.
+    pub(super) async fn connect_first(load: &Load, global: &Global) -> Result<Self, CliError> {
+        let fresh = || format!("bench-{:08x}", fastrand::u32(..));
         Ok(Self {
-            client,
-            topic,
-            partitions,
-            is_fresh,
+            client: connect(global).await?,
+            topic: load.topic.clone().unwrap_or_else(fresh),
+            tally: Tally::new(),
+            partitions: OnceLock::new(),
+            is_fresh: load.topic.is_none(),
             global: global.clone(),
+            clients: Mutex::default(),
         })
     }
 
-    /// A connection of its own.
+    /// Makes the topic, unless it is there.
+    pub(super) async fn prepare(&self, partitions: u32) -> Result<(), CliError> {
+        let failure = |error| CliError::from_client("bench", &error);
+        if self.is_fresh {
+            let options = TopicOptions::new(partitions);
+            let created = self.client.create_topic(&self.topic, options).await;
+            created.map_err(failure)?;
+        }
+        let described = self.client.describe_topic(&self.topic).await;
+        let count = described.map_err(failure)?.partitions.len();
+        self.partitions
+            .get_or_init(|| u32::try_from(count).unwrap_or(u32::MAX));
+        Ok(())
+    }
+
+    /// Partitions of the topic.
+    pub(super) fn partitions(&self) -> u32 {
+        self.partitions.get().copied().unwrap_or(1)
+    }
+
+    /// A connection of its own, which is watched.
     pub(super) async fn connect(&self) -> Result<Client, CliError> {
+        let client = self.connect_aside().await?;
+        self.clients().push(client.clone());
+        Ok(client)
+    }
+
+    /// A connection that may come and go.
+    pub(super) async fn connect_aside(&self) -> Result<Client, CliError> {
         connect(&self.global).await
+    }
+
+    /// Every connection that should be there.
+    pub(super) fn watched(&self) -> Vec<Client> {
+        let mut clients = vec![self.client.clone()];
+        clients.extend_from_slice(&self.clients());
+        clients
+    }
+
+    fn clients(&self) -> MutexGuard<'_, Vec<Client>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn publisher(&self, client: &Client) -> Result<Publisher, CliError> {
@@ -55,53 +95,38 @@ impl Stage {
         built.map_err(|error| CliError::from_publish("bench", &error.into()))
     }
 
-    /// Deletes what was made for the benchmark.
-    pub(super) async fn close(self) -> Result<(), CliError> {
-        if self.is_fresh {
-            let deleted = self.client.delete_topic(&self.topic).await;
-            deleted.map_err(|error| CliError::from_client("bench", &error))?;
+    /// Deletes what was made for the benchmark, and says goodbye. Fails with what is left behind.
+    pub(super) async fn close(&self) -> Result<(), String> {
+        let clients: Vec<_> = self.clients().drain(..).collect();
+        let mut closing = JoinSet::new();
+        for client in clients {
+            closing.spawn(async move { close(&client).await });
         }
-        close(&self.client).await;
-        Ok(())
-    }
-}
-
-/// When records are due: evenly, from a start.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
-    start: Instant,
-    rate: u64,
-}
-
-/// LIMIT: acks awaited at a time; the publisher's window bounds their bytes.
-pub(super) const TICKETS_MAX: usize = 65_536;
-
-/// A sleeping thread wakes up to so much late; the rest is spent awake.
-const AWAKE: Duration = Duration::from_micros(150);
-
-impl Pace {
-    pub(super) fn new(rate: u64) -> Self {
-        Self {
-            start: Instant::now(),
-            rate: rate.max(1),
-        }
+        // The connections of those that are not waited for are closed without a word.
+        timeout(CLOSE_MAX, closing.join_all()).await.ok();
+        let deleted = self.delete().await;
+        timeout(CLOSE_MAX, close(&self.client)).await.ok();
+        let topic = &self.topic;
+        deleted.map_err(|why| {
+            format!("the topic {topic} stays: {why}; `falcon topic delete {topic}` deletes it")
+        })
     }
 
-    /// When record `number` is due.
-    pub(super) fn due(self, number: u64) -> Instant {
-        let nanos = u128::from(number) * 1_000_000_000 / u128::from(self.rate);
-        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
-        self.start.after(Duration::from_nanos(nanos))
-    }
-
-    /// Blocks until then: a timer of the runtime rounds to milliseconds.
-    pub(super) fn wait(due: Instant) {
-        let left = due.since(Instant::now());
-        if left > AWAKE {
-            std::thread::sleep(left.saturating_sub(AWAKE));
+    async fn delete(&self) -> Result<(), String> {
+        if !self.is_fresh {
+            return Ok(());
         }
-        while due > Instant::now() {
-            std::hint::spin_loop();
+        if !self.client.is_connected() {
+            return Err("there is no connection to its broker".into());
+        }
+        let deleting = self.client.delete_topic(&self.topic);
+        // CANCEL SAFETY: the request may be carried out all the same, which is what is wanted.
+        match timeout(DELETE_MAX, deleting).await {
+            Ok(Ok(())) => Ok(()),
+            // An interrupted run may not have come to make it.
+            Ok(Err(error)) if error.code() == Some(ErrorCode::UnknownTopic) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("its broker does not answer".into()),
         }
     }
 }

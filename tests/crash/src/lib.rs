@@ -10,6 +10,7 @@
 
 mod abuse;
 pub mod campaign;
+pub mod chart;
 pub mod checker;
 pub mod error;
 #[cfg(target_os = "linux")]
