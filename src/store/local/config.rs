@@ -173,7 +173,8 @@ pub struct RecoveryReport {
     pub torn_tail: Option<TornTail>,
     /// Records that were acknowledged and cannot be read.
     pub damage: Vec<Damage>,
-    /// Damaged stretches of the journal in which row changes may have been lost.
+    /// Damaged stretches of the journal in which row changes may have been lost. Every start counts them
+    /// until a newer snapshot has the tables as they were recovered.
     pub rows_damaged: u64,
     /// Segments that a clean stop left and that are gone.
     pub missing_segments: Vec<u64>,

@@ -109,7 +109,7 @@ impl LocalStore {
             segments: segments.infos().len() as u64,
             torn_tail,
             damage: damage.clone(),
-            rows_damaged: survey.rows_damaged,
+            rows_damaged: replayed.rows_damaged,
             missing_segments,
             was_clean: clean.is_some() || folder.is_new,
             duration: Duration::ZERO,
@@ -348,6 +348,12 @@ fn announce(report: &RecoveryReport) {
             from = damage.range.start.0,
             to = damage.range.end.0,
             "records are damaged and cannot be read"
+        );
+    }
+    if report.rows_damaged > 0 {
+        tracing::error!(
+            stretches = report.rows_damaged,
+            "the journal is damaged where tables are kept: changes of topics, offsets or publishers may be missing"
         );
     }
     if !report.missing_segments.is_empty() {

@@ -5,6 +5,8 @@
 //! went before its sync returned, and nobody was told that it is stored. What the device refuses to
 //! read was perhaps durable, so it counts as rot and is never cut.
 
+mod strays;
+
 use std::ops::Range;
 
 use bytes::{Buf, Bytes};
@@ -260,6 +262,10 @@ impl<'a> Scan<'a> {
         }
     }
 
+    fn is_of_this_life(&self, header: &GroupHeader) -> bool {
+        header.segment == self.segment && self.nonce.is_none_or(|nonce| nonce == header.nonce)
+    }
+
     fn is_unreadable(&self, range: Range<u64>) -> bool {
         let mut refused = self.unreadable.iter();
         refused.any(|refused| refused.start < range.end && range.start < refused.end)
@@ -315,15 +321,21 @@ impl<'a> Scan<'a> {
         Some(found)
     }
 
-    /// Whether an earlier group comes next: then the device wrote this one to the wrong place, over
-    /// others. To go on behind it would be to give up all between.
+    /// Whether a group that does not say its place is followed by an earlier one: then the device wrote it
+    /// to the wrong place, over others. To go on behind it would be to give up all between.
     fn is_overtaken(&mut self, group: &Candidate, expected: Option<u64>) -> bool {
+        if group.header.has_place() {
+            return false;
+        }
         let next = self.search_any(group.end(), expected);
         next.is_some_and(|next| next.header.seq <= group.header.seq)
     }
 
     /// The same, where others may have gone with it that it shares a block with.
     fn is_overtaken_soon(&mut self, group: &Candidate, expected: Option<u64>) -> bool {
+        if group.header.has_place() {
+            return false;
+        }
         let until = group.position + BLOCK_BYTES as u64;
         let mut from = group.end();
         while let Some(next) = self.search_any(from, expected) {
@@ -359,16 +371,16 @@ impl<'a> Scan<'a> {
         None
     }
 
-    fn header_at(&mut self, position: u64) -> Option<GroupHeader> {
-        let head = self.read(position, GROUP_HEADER_BYTES);
-        GroupHeader::decode(&head).filter(|header| {
-            header.segment == self.segment && self.nonce.is_none_or(|nonce| nonce == header.nonce)
-        })
+    /// The group at `position`, if it is whole, of this life, and belongs there.
+    fn group_at(&mut self, position: u64) -> Option<Candidate> {
+        self.whole_at(position)
+            .filter(|group| group.header.is_at(position))
     }
 
-    /// The group at `position`, if it is whole and of this life.
-    fn group_at(&mut self, position: u64) -> Option<Candidate> {
-        let header = self.header_at(position)?;
+    /// The same, wherever it belongs.
+    fn whole_at(&mut self, position: u64) -> Option<Candidate> {
+        let head = self.read(position, GROUP_HEADER_BYTES);
+        let header = GroupHeader::decode(&head).filter(|header| self.is_of_this_life(header))?;
         let bytes = self.read(position, length(header.group_bytes));
         let body = bytes.get(8..).unwrap_or_default();
         let is_whole =
@@ -378,40 +390,6 @@ impl<'a> Scan<'a> {
             header,
             bytes,
         })
-    }
-
-    /// The bytes of rot. Groups that come before `expected` are blanked: a write that went astray left
-    /// them here once more, and what was true then must not be taken for the latest.
-    fn rot(&mut self, range: Range<u64>, expected: Option<u64>) -> Bytes {
-        let bytes = range.end.min(self.file_bytes).saturating_sub(range.start);
-        let bytes = self.read(range.start, usize::try_from(bytes).unwrap_or(usize::MAX));
-        let heads = (0..bytes.len()).step_by(ALIGN);
-        let heads = heads.filter(|at| bytes.get(*at..).is_some_and(|at| at.starts_with(b"FGP1")));
-        let heads: Vec<usize> = heads.collect();
-        let mut blanked = Vec::new();
-        for (nth, at) in heads.iter().enumerate() {
-            let next = heads.get(nth + 1).copied().unwrap_or(bytes.len());
-            let Some(header) = self.header_at(range.start + *at as u64) else {
-                continue;
-            };
-            if expected.is_none_or(|expected| header.seq >= expected) {
-                continue;
-            }
-            // One whose end is not where the next begins was cut short by what came after.
-            let is_followed = nth + 1 < heads.len() || range.end < self.file_bytes;
-            let is_cut = is_followed && at.saturating_add(length(header.group_bytes)) != next;
-            if is_cut || self.group_at(range.start + *at as u64).is_some() {
-                blanked.push(*at..next);
-            }
-        }
-        if blanked.is_empty() {
-            return bytes;
-        }
-        let mut kept = bytes.to_vec();
-        for range in blanked {
-            kept.get_mut(range).unwrap_or_default().fill(0);
-        }
-        Bytes::from(kept)
     }
 
     /// Up to `bytes` bytes at `position`, fewer at the end of the file. Never allocates more than
