@@ -58,8 +58,8 @@ pub(in crate::store::local) struct Tail {
     pub(in crate::store::local) next_seq: Option<u64>,
     /// Bytes behind `end` that belong to groups never made durable.
     pub(in crate::store::local) torn_bytes: u64,
-    /// The device refuses to read some of what was perhaps written last.
-    pub(in crate::store::local) is_unreadable: bool,
+    /// What was perhaps written last cannot be read, or lies under a group from elsewhere.
+    pub(in crate::store::local) is_end_unknown: bool,
 }
 
 /// A pass over one segment.
@@ -73,6 +73,9 @@ pub(in crate::store::local) struct Scan<'a> {
     window: Bytes,
     /// What the device refuses to read, as far as it was tried.
     unreadable: Vec<Range<u64>>,
+    /// Of the whole groups of this life that were found in a wrong place, the last position and the highest
+    /// sequence.
+    strays: Option<(u64, u64)>,
 }
 
 struct Candidate {
@@ -102,6 +105,7 @@ impl<'a> Scan<'a> {
             window_at: 0,
             window: Bytes::new(),
             unreadable: Vec::new(),
+            strays: None,
         })
     }
 
@@ -122,7 +126,7 @@ impl<'a> Scan<'a> {
                     end: position,
                     next_seq: expected,
                     torn_bytes: 0,
-                    is_unreadable: false,
+                    is_end_unknown: false,
                 };
             }
             if let Some(group) = self.group_at(position)
@@ -154,15 +158,15 @@ impl<'a> Scan<'a> {
                 }
                 Bound::Open { .. } => match self.proof_of_rot(position, expected) {
                     Ok(next) => Some(next),
-                    Err(_) if self.is_unreadable(position..self.file_bytes) => {
-                        return self.unreadable_tail(position, expected, visit);
+                    Err(_) if self.is_end_unknown(position) => {
+                        return self.unknown_tail(position, expected, visit);
                     }
                     Err(torn_bytes) => {
                         return Tail {
                             end: position,
                             next_seq: expected,
                             torn_bytes,
-                            is_unreadable: false,
+                            is_end_unknown: false,
                         };
                     }
                 },
@@ -221,7 +225,7 @@ impl<'a> Scan<'a> {
             end: position,
             next_seq: expected,
             torn_bytes: 0,
-            is_unreadable: false,
+            is_end_unknown: false,
         };
         if let Bound::Closed {
             end_seq: Some(end_seq),
@@ -240,9 +244,16 @@ impl<'a> Scan<'a> {
         tail
     }
 
-    /// The end of the journal cannot be read. Nothing is cut, nothing is appended behind it, and one
+    /// Whether groups may have been durable behind `position` of which nothing is left. A group from elsewhere
+    /// proves a write that went astray, and not what lay under it. ORDER: after a search up to the end.
+    fn is_end_unknown(&self, position: u64) -> bool {
+        let is_overwritten = self.strays.is_some_and(|(last, _)| last >= position);
+        is_overwritten || self.is_unreadable(position..self.file_bytes)
+    }
+
+    /// The end of the journal is not known. Nothing is cut, nothing is appended behind it, and one
     /// sequence is left out for what may have been there.
-    fn unreadable_tail(
+    fn unknown_tail(
         &mut self,
         position: u64,
         expected: Option<u64>,
@@ -256,9 +267,11 @@ impl<'a> Scan<'a> {
         });
         Tail {
             end: self.file_bytes,
-            next_seq: expected.map(|seq| seq.saturating_add(1)),
+            next_seq: expected
+                .max(self.strays.map(|(_, seq)| seq))
+                .map(|seq| seq.saturating_add(1)),
             torn_bytes: 0,
-            is_unreadable: true,
+            is_end_unknown: true,
         }
     }
 
@@ -373,8 +386,13 @@ impl<'a> Scan<'a> {
 
     /// The group at `position`, if it is whole, of this life, and belongs there.
     fn group_at(&mut self, position: u64) -> Option<Candidate> {
-        self.whole_at(position)
-            .filter(|group| group.header.is_at(position))
+        let group = self.whole_at(position)?;
+        if group.header.is_at(position) {
+            return Some(group);
+        }
+        let (last, seq) = self.strays.unwrap_or_default();
+        self.strays = Some((last.max(position), seq.max(group.header.seq)));
+        None
     }
 
     /// The same, wherever it belongs.

@@ -124,9 +124,7 @@ fn whole_pieces(bytes: &Bytes) -> Vec<Range<usize>> {
     salvage(bytes, &mut |at, piece| {
         let whole = match &piece {
             Piece::Batch { batch, .. } => batch.bytes.as_ref().map(Bytes::len),
-            Piece::Row { key, value, .. } => {
-                Some(key.len() + value.as_ref().map_or(0, Bytes::len))
-            }
+            Piece::Row { key, value, .. } => Some(key.len() + value.as_ref().map_or(0, Bytes::len)),
             Piece::Unstamped { .. } | Piece::Trim(_) | Piece::State(_) => None,
         };
         if let Some(whole) = whole {
