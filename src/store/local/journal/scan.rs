@@ -4,6 +4,10 @@
 //! higher), or what follows the segment, or the clean-stop marker. Otherwise it is a torn tail: power
 //! went before its sync returned, and nobody was told that it is stored. What the device refuses to
 //! read was perhaps durable, so it counts as rot and is never cut.
+//!
+//! A group says its place, so one that a misplaced write put elsewhere, or repeated there, is not taken for
+//! the journal. It proves that write, and not what lay under it: an end with such a group in it is not known.
+//! Groups that older brokers wrote have no place, and are told by order alone.
 
 mod strays;
 
