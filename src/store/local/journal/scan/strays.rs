@@ -20,37 +20,66 @@ const SEGMENT: Range<usize> = 16..24;
 const SEQ: Range<usize> = 24..32;
 const PLACE: Range<usize> = 38..40;
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    InPlace,
+    /// One thing that it says is wrong: perhaps a flipped bit. The sequence it should have, if that is it.
+    Damaged(Option<u64>),
+    Elsewhere,
+}
+
 impl Scan<'_> {
     /// The bytes of rot, zeros where nothing counts. `expected` is the sequence due at its beginning.
     pub(super) fn rot(&mut self, range: Range<u64>, expected: Option<u64>) -> Bytes {
         let bytes = range.end.min(self.file_bytes).saturating_sub(range.start);
         let bytes = self.read(range.start, usize::try_from(bytes).unwrap_or(usize::MAX));
-        let heads = (0..bytes.len()).step_by(ALIGN);
-        let heads = heads.filter(|at| bytes.get(*at..).is_some_and(|at| at.starts_with(b"FGP1")));
-        let heads: Vec<(usize, bool)> = heads
-            .filter_map(|at| Some((at, self.is_stray(range.start + at as u64, expected)?)))
-            .collect();
-        if heads.iter().all(|(_, is_stray)| !is_stray) {
+        let mut heads = Vec::new();
+        for at in (0..bytes.len()).step_by(ALIGN) {
+            if let Some(header) = bytes.get(at..).and_then(GroupHeader::decode) {
+                let verdict = self.verdict(range.start + at as u64, &header, expected);
+                heads.push((at, header, verdict));
+            }
+        }
+        if heads
+            .iter()
+            .all(|(.., verdict)| *verdict == Verdict::InPlace)
+        {
             return bytes;
         }
+        // Somebody may have published bytes that look like a header.
+        let inside = whole_pieces(&bytes);
+        heads.retain(|(at, ..)| !is_inside(&inside, *at));
+        let heads = heads.into_iter().map(|(at, header, verdict)| {
+            let is_stray = match verdict {
+                Verdict::InPlace => false,
+                Verdict::Elsewhere => true,
+                Verdict::Damaged(seq) => !self.is_mended(range.start + at as u64, &header, seq),
+            };
+            (at, is_stray)
+        });
+        let heads: Vec<(usize, bool)> = heads.collect();
         let mut kept = bytes.to_vec();
-        for void in voids(&heads, &bytes) {
+        for void in voids(&heads, bytes.len()) {
             kept.get_mut(void).unwrap_or_default().fill(0);
         }
         Bytes::from(kept)
     }
 
-    /// Whether the header at `position` does not belong there; `None` when there is none.
-    fn is_stray(&mut self, position: u64, expected: Option<u64>) -> Option<bool> {
-        let head = self.read(position, GROUP_HEADER_BYTES);
-        let header = GroupHeader::decode(&head)?;
-        let is_named = self.is_of_this_life(&header) && header.is_at(position);
+    /// What a header at `position` says of itself.
+    fn verdict(&self, position: u64, header: &GroupHeader, expected: Option<u64>) -> Verdict {
         // One that does not say its place is known by coming too early.
         let early = expected.filter(|expected| !header.has_place() && header.seq < *expected);
-        if is_named && early.is_none() {
-            return Some(false);
+        let marks = [
+            header.segment == self.segment,
+            self.nonce.is_none_or(|nonce| nonce == header.nonce),
+            header.is_at(position),
+            early.is_none(),
+        ];
+        match marks.into_iter().filter(|mark| !mark).count() {
+            0 => Verdict::InPlace,
+            1 => Verdict::Damaged(early),
+            _ => Verdict::Elsewhere,
         }
-        Some(!self.is_mended(position, &header, early))
     }
 
     /// Whether the group is whole once its header says what it must say here: then a bit of that is damaged,
@@ -91,18 +120,18 @@ impl Scan<'_> {
     }
 }
 
-/// Where nothing counts. `heads` are positions of headers, and whether they are strays.
-fn voids(heads: &[(usize, bool)], bytes: &Bytes) -> Vec<Range<usize>> {
-    // Somebody may have published bytes that look like a header.
-    let inside = whole_pieces(bytes);
-    let is_inside = |at: usize| {
-        let after = inside.partition_point(|piece| piece.start <= at);
-        let piece = after.checked_sub(1).and_then(|before| inside.get(before));
-        piece.is_some_and(|piece| piece.contains(&at))
-    };
+/// Whether one of `pieces`, which are sorted, has the byte at `at`.
+fn is_inside(pieces: &[Range<usize>], at: usize) -> bool {
+    let after = pieces.partition_point(|piece| piece.start <= at);
+    let piece = after.checked_sub(1).and_then(|before| pieces.get(before));
+    piece.is_some_and(|piece| piece.contains(&at))
+}
+
+/// Where nothing counts in `bytes` bytes. `heads` are positions of headers, and whether they are strays.
+fn voids(heads: &[(usize, bool)], bytes: usize) -> Vec<Range<usize>> {
     let mut voids = Vec::new();
     let (mut from, mut has_stray) = (0, false);
-    for (at, is_stray) in heads.iter().filter(|(at, _)| !is_inside(*at)) {
+    for (at, is_stray) in heads {
         if *is_stray {
             has_stray = true;
             continue;
@@ -113,7 +142,7 @@ fn voids(heads: &[(usize, bool)], bytes: &Bytes) -> Vec<Range<usize>> {
         from = *at;
     }
     if has_stray {
-        voids.push(from..bytes.len());
+        voids.push(from..bytes);
     }
     voids
 }
