@@ -111,7 +111,7 @@ pub struct Timeouts {
 /// Section `[storage]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Storage {
-    /// Size of a journal segment.
+    /// Size of a journal segment, taken up to a multiple of 4 KiB.
     pub segment_bytes: u64,
     /// Newest batches kept in memory.
     pub cache_bytes: u64,

@@ -123,7 +123,7 @@ keys! {
         "An idempotent publisher that was silent for this long is forgotten, and its name.";
 
     (storage) segment_bytes, bytes(256 * KIB, 2 * GIB),
-        "Size of a journal segment; at least twice limits.batch_bytes_max.";
+        "Size of a journal segment, taken up to a multiple of 4KiB; at least twice limits.batch_bytes_max.";
     (storage) cache_bytes, bytes(MIB, 64 * GIB),
         "Newest batches kept in memory for subscribers that keep up.";
     (storage) free_floor_bytes, bytes(0, 1024 * GIB),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::io::IoError;
+use crate::io::{BLOCK_BYTES, IoError};
 use crate::metrics::Metrics;
 use crate::store::Damage;
 
@@ -18,9 +18,9 @@ pub struct LocalConfig {
     /// Folder of the sled index, always on the real file system. `None`: the index stays in memory,
     /// and every start reads all footers.
     pub index_dir: Option<PathBuf>,
-    /// Size a segment rolls at.
+    /// Size a segment rolls at. Taken up to whole blocks of 4 KiB, because a device writes no less.
     pub segment_bytes: u64,
-    /// Size of the first segment of a new folder.
+    /// Size of the first segment of a new folder, taken up likewise.
     pub first_segment_bytes: u64,
     /// Extents a segment rolls at; bounds the memory of its index.
     pub segment_extents_max: usize,
@@ -57,6 +57,21 @@ impl LocalConfig {
             spare_segments: 1,
             index_open_timeout: Duration::from_secs(30),
             metrics: Arc::default(),
+        }
+    }
+}
+
+impl LocalConfig {
+    /// The same with sizes of segments in whole blocks.
+    pub(super) fn in_blocks(self) -> Self {
+        let blocks = |bytes: u64| {
+            let up = bytes.checked_next_multiple_of(BLOCK_BYTES as u64);
+            up.unwrap_or(bytes - bytes % BLOCK_BYTES as u64)
+        };
+        Self {
+            segment_bytes: blocks(self.segment_bytes),
+            first_segment_bytes: blocks(self.first_segment_bytes),
+            ..self
         }
     }
 }
@@ -173,7 +188,8 @@ pub struct RecoveryReport {
     pub torn_tail: Option<TornTail>,
     /// Records that were acknowledged and cannot be read.
     pub damage: Vec<Damage>,
-    /// Damaged stretches of the journal in which row changes may have been lost.
+    /// Damaged stretches of the journal in which row changes may have been lost. Every start counts them
+    /// until a newer snapshot has the tables as they were recovered.
     pub rows_damaged: u64,
     /// Segments that a clean stop left and that are gone.
     pub missing_segments: Vec<u64>,

@@ -53,6 +53,7 @@ impl LocalStore {
         replay_to: &mut dyn Replay,
     ) -> Result<(Arc<Self>, RecoveryReport), OpenError> {
         let started = now();
+        let config = config.in_blocks();
         let folder = Folder::open(&config, disk.as_ref())?;
         let segments = Segments::new(Arc::clone(&disk), &folder.journal_dir, config.direct_io);
         let segments = Arc::new(segments);
@@ -109,7 +110,7 @@ impl LocalStore {
             segments: segments.infos().len() as u64,
             torn_tail,
             damage: damage.clone(),
-            rows_damaged: survey.rows_damaged,
+            rows_damaged: replayed.rows_damaged,
             missing_segments,
             was_clean: clean.is_some() || folder.is_new,
             duration: Duration::ZERO,
@@ -203,7 +204,7 @@ fn cut_torn_tail(segments: &Segments, survey: &Survey) -> Result<Option<TornTail
         return Ok(None);
     };
     let file = segments.handle(*last)?;
-    if tail.is_unreadable {
+    if tail.is_end_unknown {
         file.sync_data()?;
         return Ok(None);
     }
@@ -275,7 +276,7 @@ fn resume(survey: &mut Survey, was_clean: bool) -> Option<(u64, SegmentInfo)> {
     let (segment, info) = survey.infos.iter_mut().next_back()?;
     let is_short = info.file_bytes < info.groups_end;
     let is_whole = info.damage.is_empty() || !was_clean;
-    if survey.open_tail.is_some_and(|tail| tail.is_unreadable) {
+    if survey.open_tail.is_some_and(|tail| tail.is_end_unknown) {
         return None;
     }
     // Sequences are dense within a segment; those that a lost segment held are not used again.
@@ -349,6 +350,12 @@ fn announce(report: &RecoveryReport) {
             from = damage.range.start.0,
             to = damage.range.end.0,
             "records are damaged and cannot be read"
+        );
+    }
+    if report.rows_damaged > 0 {
+        tracing::error!(
+            stretches = report.rows_damaged,
+            "the journal is damaged where tables are kept: changes of topics, offsets or publishers may be missing"
         );
     }
     if !report.missing_segments.is_empty() {

@@ -1,5 +1,6 @@
 //! The local store against a model, under crashes, rot and failing devices.
 
+mod blocks;
 mod crash;
 mod faults;
 mod flip;
@@ -10,6 +11,7 @@ mod inspected;
 mod model;
 mod points;
 mod rot;
+mod strays;
 mod untrue;
 mod upgrade;
 mod verdicts;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::space::{full, rows_reserve};
 use super::{Active, Appender};
-use crate::io::{DiskFile, IoError};
+use crate::io::{BLOCK_BYTES, DiskFile, IoError};
 use crate::store::local::journal::group::{Encoder, GroupKind, Placement};
 use crate::store::local::journal::segment::{HEADER_BYTES, SegmentHeader};
 use crate::store::local::segments::SegmentInfo;
@@ -151,6 +151,7 @@ impl Appender {
     fn grown(&mut self, shared: &Shared, segment: u64, bytes: u64) -> Result<PathBuf, CommitError> {
         let path = shared.segments.spare_path(segment);
         let end = bytes.saturating_add(rows_reserve(shared));
+        let end = end.next_multiple_of(BLOCK_BYTES as u64);
         let created = shared.disk.create(&path);
         match created.and_then(|file| file.reserve(0, end)) {
             Ok(()) => Ok(path),

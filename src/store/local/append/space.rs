@@ -95,7 +95,7 @@ impl Appender {
     /// Whether the active segment occupies the space already.
     pub(super) fn fits(&self, shared: &Shared, purpose: Purpose, bytes: u64) -> bool {
         let need = needed(shared, purpose, bytes);
-        let fits = |active: &Active| active.end.saturating_add(need) <= active.file_bytes;
+        let fits = |active: &Active| block_end(active, need) <= active.file_bytes;
         self.active.as_ref().is_some_and(fits)
     }
 
@@ -104,14 +104,13 @@ impl Appender {
         let Some(active) = &mut self.active else {
             return next_fits(shared, need);
         };
-        // In whole blocks, because appends end with one.
-        let end = active.end.saturating_add(need);
-        let end = end.next_multiple_of(BLOCK_BYTES as u64);
+        let end = block_end(active, need);
         if end <= active.file_bytes {
             return Ok(());
         }
         // In steps, so that not every group waits for the file system to change its tables.
         let step = (shared.config.segment_bytes / 32).max(HEADER_BYTES);
+        let step = step.next_multiple_of(BLOCK_BYTES as u64);
         let ahead = end.next_multiple_of(step).min(active.capacity.max(end));
         let mut reserved = active.file.reserve(active.file_bytes, ahead);
         let mut reached = ahead;
@@ -134,6 +133,13 @@ impl Appender {
         }
         Ok(())
     }
+}
+
+/// Where the last block ends that `need` bytes more take: an append writes it whole.
+fn block_end(active: &Active, need: u64) -> u64 {
+    let end = active.end.saturating_add(need);
+    end.checked_next_multiple_of(BLOCK_BYTES as u64)
+        .unwrap_or(u64::MAX)
 }
 
 /// Whether a segment that is yet to be made has space for its header and `need` bytes more. It is not set

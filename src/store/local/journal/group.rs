@@ -4,7 +4,7 @@
 //!  0  u32 magic "FGP1"      16  u64 segment number
 //!  4  u32 crc of 8..        24  u64 commit sequence, dense over the journal
 //!  8  u32 group_bytes       32  u32 entry_count
-//! 12  u32 nonce             36  u8 kind (1 commit, 2 snapshot), u8 flags, u16 zero
+//! 12  u32 nonce             36  u8 kind (1 commit, 2 snapshot), u8 flags, u16 place
 //! 40  u64 synced sequence: every group below it was durable when this one was written
 //! 48  entries, each padded to 8 bytes:
 //!     extent: u8 1, u8 flags (bit 0: copied forward), u16 0, u32 topic id, u32 partition,
@@ -15,6 +15,9 @@
 //!     trim:   u8 5, u8 flags (bit 0: partition gone), u16 0, u32 topic id, u32 partition,
 //!             u64 log start, u32 crc of the 20 bytes before
 //! ```
+//! The place is the group's position in its file: in units of 8 bytes, modulo 65,535, plus 1. So a group that
+//! the device wrote or repeated elsewhere is known by itself: two places whole sectors apart differ unless
+//! they are a multiple of 32 MiB less 512 bytes apart. Zero: written before groups had a place.
 
 mod encode;
 
@@ -24,7 +27,7 @@ use falcon_protocol::{Offset, PartitionId};
 
 pub(in crate::store::local) use encode::{Encoded, EncodedExtent, Encoder, ExtentCopy, Placement};
 
-use super::{length, padded};
+use super::{ALIGN, length, padded};
 
 /// Bytes in front of the entries.
 pub(in crate::store::local) const GROUP_HEADER_BYTES: usize = 48;
@@ -34,6 +37,8 @@ pub(in crate::store::local) const GROUP_BYTES_MAX: usize = 256 << 20;
 const _: () = assert!(FRAME_BYTES_MAX as usize * 2 + (4 << 20) < GROUP_BYTES_MAX);
 pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"FGP1");
 pub(super) const EXTENT_HEADER: usize = 24;
+/// Odd, so that no shift by a power of two is taken for none.
+const PLACES: u64 = u16::MAX as u64;
 const ROW_HEADER: usize = 12;
 const STATE_HEADER: usize = 8;
 pub(in crate::store::local) const TRIM_BYTES: usize = 24;
@@ -53,7 +58,15 @@ pub(in crate::store::local) struct GroupHeader {
     pub(in crate::store::local) seq: u64,
     pub(in crate::store::local) entry_count: u32,
     pub(in crate::store::local) kind: GroupKind,
+    /// [`place_of`] its position; zero in older groups.
+    pub(in crate::store::local) place: u16,
     pub(in crate::store::local) synced_seq: u64,
+}
+
+/// What a group at `position` says of its place.
+pub(in crate::store::local) fn place_of(position: u64) -> u16 {
+    let place = position / ALIGN as u64 % PLACES + 1;
+    u16::try_from(place).unwrap_or(u16::MAX)
 }
 
 impl GroupHeader {
@@ -74,7 +87,8 @@ impl GroupHeader {
             2 => GroupKind::Snapshot,
             _ => return None,
         };
-        from.advance(3);
+        from.advance(1);
+        let place = from.get_u16_le();
         let synced_seq = from.get_u64_le();
         let bytes = length(group_bytes);
         let is_sane =
@@ -87,8 +101,18 @@ impl GroupHeader {
             seq,
             entry_count,
             kind,
+            place,
             synced_seq,
         })
+    }
+
+    /// Whether it may be at `position`; an older group may be anywhere.
+    pub(in crate::store::local) fn is_at(&self, position: u64) -> bool {
+        !self.has_place() || self.place == place_of(position)
+    }
+
+    pub(in crate::store::local) fn has_place(&self) -> bool {
+        self.place != 0
     }
 }
 

@@ -8,7 +8,7 @@ use falcon_protocol::batch::BATCH_HEADER_BYTES;
 use falcon_protocol::{Batch, BatchHeader, PartitionId};
 
 use super::ALIGN;
-use super::group::{EXTENT_HEADER, Entry};
+use super::group::{EXTENT_HEADER, Entry, GROUP_HEADER_BYTES, GroupHeader};
 use super::state::StoreState;
 
 /// A batch whose stamp is right.
@@ -104,6 +104,10 @@ pub(in crate::store::local) fn salvage(region: &Bytes, visit: &mut dyn FnMut(usi
 
 /// Visits the entry at `at`, if there is one, and answers where it ends.
 fn piece_at(region: &Bytes, at: usize, visit: &mut dyn FnMut(usize, Piece)) -> Option<usize> {
+    // The numbers in it may look like the head of an extent.
+    if GroupHeader::decode(region.get(at..)?).is_some() {
+        return Some(at + GROUP_HEADER_BYTES);
+    }
     let (piece, next) = match Entry::read(region, at) {
         Some((Entry::Row { table, key, value }, next)) => (Piece::Row { table, key, value }, next),
         Some((entry @ Entry::Trim { .. }, next)) => (Piece::Trim(entry), next),

@@ -4,6 +4,12 @@
 //! higher), or what follows the segment, or the clean-stop marker. Otherwise it is a torn tail: power
 //! went before its sync returned, and nobody was told that it is stored. What the device refuses to
 //! read was perhaps durable, so it counts as rot and is never cut.
+//!
+//! A group says its place, so one that a misplaced write put elsewhere, or repeated there, is not taken for
+//! the journal. It proves that write, and not what lay under it: an end with such a group in it is not known.
+//! Groups that older brokers wrote have no place, and are told by order alone.
+
+mod strays;
 
 use std::ops::Range;
 
@@ -56,8 +62,8 @@ pub(in crate::store::local) struct Tail {
     pub(in crate::store::local) next_seq: Option<u64>,
     /// Bytes behind `end` that belong to groups never made durable.
     pub(in crate::store::local) torn_bytes: u64,
-    /// The device refuses to read some of what was perhaps written last.
-    pub(in crate::store::local) is_unreadable: bool,
+    /// What was perhaps written last cannot be read, or lies under a group from elsewhere.
+    pub(in crate::store::local) is_end_unknown: bool,
 }
 
 /// A pass over one segment.
@@ -71,6 +77,9 @@ pub(in crate::store::local) struct Scan<'a> {
     window: Bytes,
     /// What the device refuses to read, as far as it was tried.
     unreadable: Vec<Range<u64>>,
+    /// Of the whole groups of this life that were found in a wrong place, the last position and the highest
+    /// sequence.
+    strays: Option<(u64, u64)>,
 }
 
 struct Candidate {
@@ -100,6 +109,7 @@ impl<'a> Scan<'a> {
             window_at: 0,
             window: Bytes::new(),
             unreadable: Vec::new(),
+            strays: None,
         })
     }
 
@@ -120,7 +130,7 @@ impl<'a> Scan<'a> {
                     end: position,
                     next_seq: expected,
                     torn_bytes: 0,
-                    is_unreadable: false,
+                    is_end_unknown: false,
                 };
             }
             if let Some(group) = self.group_at(position)
@@ -152,15 +162,15 @@ impl<'a> Scan<'a> {
                 }
                 Bound::Open { .. } => match self.proof_of_rot(position, expected) {
                     Ok(next) => Some(next),
-                    Err(_) if self.is_unreadable(position..self.file_bytes) => {
-                        return self.unreadable_tail(position, expected, visit);
+                    Err(_) if self.is_end_unknown(position) => {
+                        return self.unknown_tail(position, expected, visit);
                     }
                     Err(torn_bytes) => {
                         return Tail {
                             end: position,
                             next_seq: expected,
                             torn_bytes,
-                            is_unreadable: false,
+                            is_end_unknown: false,
                         };
                     }
                 },
@@ -219,7 +229,7 @@ impl<'a> Scan<'a> {
             end: position,
             next_seq: expected,
             torn_bytes: 0,
-            is_unreadable: false,
+            is_end_unknown: false,
         };
         if let Bound::Closed {
             end_seq: Some(end_seq),
@@ -238,9 +248,16 @@ impl<'a> Scan<'a> {
         tail
     }
 
-    /// The end of the journal cannot be read. Nothing is cut, nothing is appended behind it, and one
+    /// Whether groups may have been durable behind `position` of which nothing is left. A group from elsewhere
+    /// proves a write that went astray, and not what lay under it. ORDER: after a search up to the end.
+    fn is_end_unknown(&self, position: u64) -> bool {
+        let is_overwritten = self.strays.is_some_and(|(last, _)| last >= position);
+        is_overwritten || self.is_unreadable(position..self.file_bytes)
+    }
+
+    /// The end of the journal is not known. Nothing is cut, nothing is appended behind it, and one
     /// sequence is left out for what may have been there.
-    fn unreadable_tail(
+    fn unknown_tail(
         &mut self,
         position: u64,
         expected: Option<u64>,
@@ -254,10 +271,16 @@ impl<'a> Scan<'a> {
         });
         Tail {
             end: self.file_bytes,
-            next_seq: expected.map(|seq| seq.saturating_add(1)),
+            next_seq: expected
+                .max(self.strays.map(|(_, seq)| seq))
+                .map(|seq| seq.saturating_add(1)),
             torn_bytes: 0,
-            is_unreadable: true,
+            is_end_unknown: true,
         }
+    }
+
+    fn is_of_this_life(&self, header: &GroupHeader) -> bool {
+        header.segment == self.segment && self.nonce.is_none_or(|nonce| nonce == header.nonce)
     }
 
     fn is_unreadable(&self, range: Range<u64>) -> bool {
@@ -315,15 +338,21 @@ impl<'a> Scan<'a> {
         Some(found)
     }
 
-    /// Whether an earlier group comes next: then the device wrote this one to the wrong place, over
-    /// others. To go on behind it would be to give up all between.
+    /// Whether a group that does not say its place is followed by an earlier one: then the device wrote it
+    /// to the wrong place, over others. To go on behind it would be to give up all between.
     fn is_overtaken(&mut self, group: &Candidate, expected: Option<u64>) -> bool {
+        if group.header.has_place() {
+            return false;
+        }
         let next = self.search_any(group.end(), expected);
         next.is_some_and(|next| next.header.seq <= group.header.seq)
     }
 
     /// The same, where others may have gone with it that it shares a block with.
     fn is_overtaken_soon(&mut self, group: &Candidate, expected: Option<u64>) -> bool {
+        if group.header.has_place() {
+            return false;
+        }
         let until = group.position + BLOCK_BYTES as u64;
         let mut from = group.end();
         while let Some(next) = self.search_any(from, expected) {
@@ -359,16 +388,21 @@ impl<'a> Scan<'a> {
         None
     }
 
-    fn header_at(&mut self, position: u64) -> Option<GroupHeader> {
-        let head = self.read(position, GROUP_HEADER_BYTES);
-        GroupHeader::decode(&head).filter(|header| {
-            header.segment == self.segment && self.nonce.is_none_or(|nonce| nonce == header.nonce)
-        })
+    /// The group at `position`, if it is whole, of this life, and belongs there.
+    fn group_at(&mut self, position: u64) -> Option<Candidate> {
+        let group = self.whole_at(position)?;
+        if group.header.is_at(position) {
+            return Some(group);
+        }
+        let (last, seq) = self.strays.unwrap_or_default();
+        self.strays = Some((last.max(position), seq.max(group.header.seq)));
+        None
     }
 
-    /// The group at `position`, if it is whole and of this life.
-    fn group_at(&mut self, position: u64) -> Option<Candidate> {
-        let header = self.header_at(position)?;
+    /// The same, wherever it belongs.
+    fn whole_at(&mut self, position: u64) -> Option<Candidate> {
+        let head = self.read(position, GROUP_HEADER_BYTES);
+        let header = GroupHeader::decode(&head).filter(|header| self.is_of_this_life(header))?;
         let bytes = self.read(position, length(header.group_bytes));
         let body = bytes.get(8..).unwrap_or_default();
         let is_whole =
@@ -378,40 +412,6 @@ impl<'a> Scan<'a> {
             header,
             bytes,
         })
-    }
-
-    /// The bytes of rot. Groups that come before `expected` are blanked: a write that went astray left
-    /// them here once more, and what was true then must not be taken for the latest.
-    fn rot(&mut self, range: Range<u64>, expected: Option<u64>) -> Bytes {
-        let bytes = range.end.min(self.file_bytes).saturating_sub(range.start);
-        let bytes = self.read(range.start, usize::try_from(bytes).unwrap_or(usize::MAX));
-        let heads = (0..bytes.len()).step_by(ALIGN);
-        let heads = heads.filter(|at| bytes.get(*at..).is_some_and(|at| at.starts_with(b"FGP1")));
-        let heads: Vec<usize> = heads.collect();
-        let mut blanked = Vec::new();
-        for (nth, at) in heads.iter().enumerate() {
-            let next = heads.get(nth + 1).copied().unwrap_or(bytes.len());
-            let Some(header) = self.header_at(range.start + *at as u64) else {
-                continue;
-            };
-            if expected.is_none_or(|expected| header.seq >= expected) {
-                continue;
-            }
-            // One whose end is not where the next begins was cut short by what came after.
-            let is_followed = nth + 1 < heads.len() || range.end < self.file_bytes;
-            let is_cut = is_followed && at.saturating_add(length(header.group_bytes)) != next;
-            if is_cut || self.group_at(range.start + *at as u64).is_some() {
-                blanked.push(*at..next);
-            }
-        }
-        if blanked.is_empty() {
-            return bytes;
-        }
-        let mut kept = bytes.to_vec();
-        for range in blanked {
-            kept.get_mut(range).unwrap_or_default().fill(0);
-        }
-        Bytes::from(kept)
     }
 
     /// Up to `bytes` bytes at `position`, fewer at the end of the file. Never allocates more than

@@ -49,8 +49,10 @@ fn our_header(
     match SegmentHeader::decode(&block) {
         Ok(header) if header.journal_id != journal_id => Err(OpenError::ForeignSegment { path }),
         Ok(header) if header.segment != number => {
-            // The header of another segment, which the device wrote here, or the file of another.
-            let is_overwritten = Scan::new(file, number, None)?.has_group();
+            // The header of another segment, which the device wrote here, or the file of another. That one
+            // is elsewhere then; it may have overwritten all groups of a small segment.
+            let is_overwritten = Scan::new(file, number, None)?.has_group()
+                || segments.handle(header.segment).is_ok();
             let found = is_overwritten.then_some((block, None));
             found.ok_or(OpenError::ForeignSegment { path })
         }

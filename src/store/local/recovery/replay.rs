@@ -22,6 +22,8 @@ pub(in crate::store::local) struct Replayed {
     pub(in crate::store::local) groups: u64,
     pub(in crate::store::local) batches: u64,
     pub(in crate::store::local) records: u64,
+    /// Damaged stretches that were passed: rows may be missing that no later snapshot made good.
+    pub(in crate::store::local) rows_damaged: u64,
     /// The segment with the snapshot that the pass began with.
     pub(in crate::store::local) snapshot_segment: u64,
 }
@@ -116,11 +118,14 @@ impl Pass<'_> {
                 position,
                 bytes,
                 is_bounded,
-            } => salvage(&bytes, &mut |at, piece| {
-                let position = position + at as u64;
-                self.pass_proven(|proven| proven.is_before(segment, position));
-                self.on_piece(piece, is_bounded);
-            }),
+            } => {
+                self.found.rows_damaged += 1;
+                salvage(&bytes, &mut |at, piece| {
+                    let position = position + at as u64;
+                    self.pass_proven(|proven| proven.is_before(segment, position));
+                    self.on_piece(piece, is_bounded);
+                });
+            }
         }
     }
 

@@ -33,7 +33,6 @@ pub(in crate::store::local) struct Survey {
     /// Groups at the end of the last segment, as sequence and position, of which no later one says
     /// that they were synced.
     pub(in crate::store::local) unproven: VecDeque<(u64, u64)>,
-    pub(in crate::store::local) rows_damaged: u64,
     pub(in crate::store::local) flaws: Vec<Flaw>,
 }
 
@@ -82,7 +81,6 @@ pub(in crate::store::local) fn survey(
             next_seq: 0,
             open_tail: None,
             unproven: VecDeque::new(),
-            rows_damaged: 0,
             flaws: Vec::new(),
         },
         ends: Ends::new(),

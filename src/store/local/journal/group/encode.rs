@@ -4,7 +4,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crc32fast::Hasher;
 use falcon_protocol::{BatchError, Offset, PartitionId};
 
-use super::{EXTENT_HEADER, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupKind, MAGIC, ROW_HEADER};
+use super::{
+    EXTENT_HEADER, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupKind, MAGIC, ROW_HEADER, place_of,
+};
 use crate::io::{BLOCK_BYTES, skip_to_phase};
 use crate::store::local::journal::padded;
 use crate::store::local::journal::state::StoreState;
@@ -188,7 +190,7 @@ impl Encoder<'_> {
                 GroupKind::Snapshot => 2,
             });
             head.put_u8(0);
-            head.put_u16_le(0);
+            head.put_u16_le(place_of(at.position));
         }
     }
 }

@@ -116,7 +116,6 @@ impl Pass<'_> {
             bytes = bytes.len(),
             "the journal is damaged here, keeping what proves itself"
         );
-        self.found.rows_damaged += 1;
         let bytes_lost = bytes.len() as u64;
         self.note_flaw(segment, position, FlawKind::Rot { bytes: bytes_lost });
         salvage(bytes, &mut |at, piece| {

@@ -53,17 +53,25 @@ impl DiskFile for Memory {
     }
 }
 
-fn groups(random: &mut Rng, to: &mut Vec<u8>) {
+/// Groups of a file that begins at `from` in `to`; half of them older ones, without a place.
+fn groups(random: &mut Rng, from: usize, to: &mut Vec<u8>) {
     let first = random.u64(0..100);
+    let has_places = random.bool();
     for seq in first..first + random.u64(1..5) {
         let placement = Placement {
             segment: SEGMENT,
             nonce: NONCE,
             seq,
-            position: 0,
+            position: (to.len() - from) as u64,
         };
         let synced_seq = seq - random.u64(0..=1).min(seq);
-        to.extend_from_slice(&group(random, &placement, synced_seq));
+        let mut group = group(random, &placement, synced_seq).to_vec();
+        if !has_places {
+            group[38..40].fill(0);
+            let end = group.len();
+            seals::checksum(&mut group, 4, 8..end);
+        }
+        to.extend_from_slice(&group);
     }
 }
 
@@ -79,7 +87,7 @@ impl Decoder for Segment {
 
     fn valid(&self, random: &mut Rng, to: &mut Vec<u8>) {
         to.push(random.u8(..));
-        groups(random, to);
+        groups(random, 1, to);
         if random.bool() {
             to.resize(to.len() + random.usize(0..8) * 8, 0);
         }
@@ -129,7 +137,8 @@ impl Decoder for Segment {
                 visit(&bytes);
             }
         });
-        assert!(at <= file_bytes && tail.end >= at && !tail.is_unreadable);
+        assert!(at <= file_bytes && tail.end >= at);
+        assert!(!tail.is_end_unknown || rot_bytes > 0);
         assert!(tail.torn_bytes <= file_bytes - tail.end.min(file_bytes));
         match (rot_bytes, tail.torn_bytes) {
             (0, 0) => Ok(()),
@@ -190,7 +199,7 @@ impl Decoder for Region {
 
     fn valid(&self, random: &mut Rng, to: &mut Vec<u8>) {
         if random.bool() {
-            groups(random, to);
+            groups(random, 0, to);
             return;
         }
         for _ in 0..random.u8(1..4) {
