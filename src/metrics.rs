@@ -56,7 +56,7 @@ pub struct ProcessMetrics {
     /// Indexes built again from the journal.
     pub index_rebuilds: Counter,
     /// Whether footers are the index, because sled cannot be used.
-    pub index_in_memory: Gauge,
+    pub index_by_footers: Gauge,
     /// Turns of housekeeping.
     pub housekeeping: Beat,
 }
@@ -69,7 +69,7 @@ impl Default for ProcessMetrics {
             recovery_segments_read: Gauge::default(),
             recovery_segments: Gauge::default(),
             index_rebuilds: Counter::default(),
-            index_in_memory: Gauge::default(),
+            index_by_footers: Gauge::default(),
             housekeeping: Beat::default(),
         }
     }

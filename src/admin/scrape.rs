@@ -54,7 +54,7 @@ fn recovery(page: &mut Page, process: &ProcessMetrics) {
     page.gauge(&table::RECOVERY_SEGMENTS_READ, read);
     page.gauge(&table::RECOVERY_SEGMENTS, &process.recovery_segments);
     page.counter(&table::INDEX_REBUILDS, &process.index_rebuilds);
-    page.gauge(&table::INDEX_IN_MEMORY, &process.index_in_memory);
+    page.gauge(&table::INDEX_BY_FOOTERS, &process.index_by_footers);
 }
 
 fn server(page: &mut Page, server: &ServerMetrics) {

@@ -164,9 +164,9 @@ impl Status {
                 "a write or sync failed, nothing is accepted until a restart",
             )),
         }
-        if self.metrics.process.index_in_memory.value() > 0 {
+        if self.metrics.process.index_by_footers.value() > 0 {
             let text = "sled cannot be used, the segments' footers are the index until a restart";
-            reasons.push(Reason::degraded("index_in_memory", text));
+            reasons.push(Reason::degraded("index_by_footers", text));
         }
         reasons.extend(served.damaged());
         reasons

@@ -71,7 +71,7 @@ metrics! {
         "Segments that recovery has to look at.";
     INDEX_REBUILDS "falcon_index_rebuilds_total" Counter []
         "Indexes built again from the journal after a start.";
-    INDEX_IN_MEMORY "falcon_index_in_memory" Gauge []
+    INDEX_BY_FOOTERS "falcon_index_by_footers" Gauge []
         "1 while footers are the index because sled cannot be used.";
 
     CONNECTIONS "falcon_connections" Gauge []

@@ -15,8 +15,8 @@ use crate::store::Damage;
 pub struct LocalConfig {
     /// The data folder; created when it does not exist.
     pub data_dir: PathBuf,
-    /// Folder of the sled index, always on the real file system. `None`: the index stays in memory,
-    /// and every start reads all footers.
+    /// Folder of the sled index, always on the real file system. `None`: the
+    /// footers are the index.
     pub index_dir: Option<PathBuf>,
     /// Size a segment rolls at. Taken up to whole blocks of 4 KiB, because a device writes no less.
     pub segment_bytes: u64,
@@ -34,7 +34,7 @@ pub struct LocalConfig {
     pub direct_io: bool,
     /// Prepared segments kept in store.
     pub spare_segments: usize,
-    /// How long sled may take to open before the index stays in memory.
+    /// How long sled may take to open before the footers are the index.
     pub index_open_timeout: Duration,
     /// Where what happens is counted.
     pub metrics: Arc<Metrics>,

@@ -1,16 +1,17 @@
 //! Where batches live: derived from the journal, disposable.
 //!
-//! Owns the extents of recent segments in memory and those of older ones in sled. What sled does not have yet, since
-//! it is opened and filled beside a running broker, is looked up in the footers of the segments. Promises: an
-//! extent that was inserted is found by every offset in it until it is removed, in memory, in a footer or in sled,
-//! also while it moves from one to the other
-//! or is copied to another segment. Must not know: how the journal is laid out.
+//! Owns the extents of recent segments in memory, and in sled which page of which footer lists those of older ones.
+//! What sled does not have yet, since it is opened and filled beside a running broker, is searched in the footers.
+//! Promises: an extent that was inserted is found by every offset in it until it is removed, also while it moves from
+//! one place to the other or is copied to another segment. Must not know: how the journal is laid out.
 
 mod footers;
 mod memory;
 mod open;
+mod pages;
 mod tree;
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
@@ -25,9 +26,10 @@ use crate::io::IoError;
 use crate::store::Extent;
 pub(super) use memory::MemoryIndex;
 pub(super) use open::{Opened, discard, open};
+pub(super) use pages::{Page, Paging};
 pub(super) use tree::TreeIndex;
 #[cfg(test)]
-pub(super) use tree::{decode_base, decode_place, encode_place, key};
+pub(super) use tree::{decode_base, decode_page, key};
 
 /// An extent and where it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +61,8 @@ pub(super) struct Index {
     is_abandoned: AtomicBool,
     /// A lookup in sled failed.
     is_suspect: AtomicBool,
-    /// Told when sled was abandoned.
-    abandoned: (Mutex<()>, Condvar),
+    /// Told when sled was abandoned, or a footer mended.
+    mended: (Mutex<()>, Condvar),
     /// Counts removals, each before it happens.
     removals: AtomicU64,
 }
@@ -77,7 +79,7 @@ impl Index {
             report: OnceLock::new(),
             is_abandoned: AtomicBool::new(false),
             is_suspect: AtomicBool::new(false),
-            abandoned: (Mutex::new(()), Condvar::new()),
+            mended: (Mutex::new(()), Condvar::new()),
             removals: AtomicU64::new(0),
         }
     }
@@ -122,22 +124,43 @@ impl Index {
         self.is_suspect.store(true, Ordering::Release);
     }
 
+    /// Forgets what was read of footers.
+    #[cfg(test)]
+    pub(super) fn forget_pages(&self) {
+        self.footers.forget_pages();
+    }
+
     /// Forgets sled. ORDER: after every segment that is in it is looked up elsewhere.
     pub(super) fn abandon_tree(&self) {
         // Who looked at footers before they had what sled had, and finds no sled now, looks again.
         self.note_removal();
         self.is_abandoned.store(true, Ordering::Release);
         self.is_suspect.store(false, Ordering::Release);
-        let (mutex, told) = &self.abandoned;
+        self.tell_mended();
+    }
+
+    fn tell_mended(&self) {
+        let (mutex, told) = &self.mended;
         let _held = mutex.lock().unwrap_or_else(PoisonError::into_inner);
         told.notify_all();
     }
 
-    /// Blocks until what sled had is looked up elsewhere, for so long at most; answers whether it is.
-    pub(super) fn wait_for_memory(&self, longest: Duration) -> bool {
-        let (mutex, told) = &self.abandoned;
+    /// Segments whose footers a lookup could not use.
+    pub(super) fn doubted(&self) -> BTreeSet<u64> {
+        self.footers.doubted()
+    }
+
+    /// The footer of a segment can be used again, or what it said is in memory.
+    pub(super) fn trust(&self, segment: u64) {
+        self.footers.trust(segment);
+        self.tell_mended();
+    }
+
+    /// Blocks until what lookups failed at is mended, for so long at most; answers whether it is.
+    pub(super) fn wait_until_mended(&self, longest: Duration) -> bool {
+        let (mutex, told) = &self.mended;
         let held = mutex.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_awaited = |(): &mut ()| !self.is_abandoned.load(Ordering::Acquire);
+        let is_awaited = |(): &mut ()| self.is_suspect() || self.footers.is_doubted();
         let waited = told.wait_timeout_while(held, longest, is_awaited);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
@@ -235,9 +258,30 @@ impl Index {
         if let Some(place) = sealed.filter(|place| place.contains(from)) {
             return Ok(Some(place));
         }
-        let older = self.on_tree(|tree| tree.first_from(partition, from))?;
+        let older = self.look_in_tree(partition, from)?;
         let found = [older, sealed, recent].into_iter().flatten();
         Ok(found.min_by_key(|place| place.extent.base_offset))
+    }
+
+    /// As [`look`](Self::look), by the pages that sled knows.
+    fn look_in_tree(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+    ) -> Result<Option<Place>, Arc<sled::Error>> {
+        let mut at = from;
+        while let Some(page) = self.on_tree(|tree| tree.first_from(partition, at))? {
+            match self.footers.in_page((partition, &page), at) {
+                Ok(Some(place)) => return Ok(Some(place)),
+                // The segment is no more, or is looked up elsewhere.
+                Ok(None) => at = page.end.max(Offset(at.0.saturating_add(1))),
+                Err(error) => {
+                    self.footers.doubt(page.segment);
+                    return Err(refused(error));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// The end of the extents that follow `place` without a gap, as far as one look shows.
@@ -246,30 +290,30 @@ impl Index {
         end.unwrap_or(place.extent.end_offset())
     }
 
-    /// Base offset of an extent before which none has a record time of `timestamp_ms` or later.
+    /// An offset before which no extent has a record time of `timestamp_ms` or later; `None` when none has at all.
     pub(super) fn time_floor(
         &self,
         partition: PartitionId,
         timestamp_ms: i64,
     ) -> Result<Option<Offset>, Arc<sled::Error>> {
-        let in_memory = self
-            .memory
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .time_floor(partition, timestamp_ms);
-        let in_footers = self.while_removed(
+        self.while_removed(
             || {
-                let found = self.footers.time_floor(partition, timestamp_ms);
-                found.map_err(refused)
+                let in_memory = self
+                    .memory
+                    .read()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .time_floor(partition, timestamp_ms);
+                let in_footers = self.footers.time_floor(partition, timestamp_ms);
+                let in_footers = in_footers.map_err(refused)?;
+                let in_tree = self.on_tree(|tree| tree.time_floor(partition, timestamp_ms))?;
+                Ok([in_memory, in_footers, in_tree].into_iter().flatten().min())
             },
             |_| false,
-        )?;
-        let in_tree = self.on_tree(|tree| tree.time_floor(partition, timestamp_ms))?;
-        Ok([in_memory, in_footers, in_tree].into_iter().flatten().min())
+        )
     }
 }
 
-/// A footer that was whole at the start and is refused by the device now.
+/// A footer that was whole and is refused by the device, or damaged, now.
 fn refused(error: IoError) -> Arc<sled::Error> {
     Arc::new(sled::Error::Io(error.source))
 }
@@ -289,3 +333,6 @@ impl Drop for Index {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 //! fails here costs time at the next start or space until then, never data. Must not know: who
 //! commits or reads.
 
+mod mend;
 mod reclaim;
 mod seal;
 mod spare;
@@ -18,8 +19,8 @@ use std::time::Duration;
 use falcon_protocol::{Offset, PartitionId};
 
 use super::journal::segment::Seal;
-use super::recovery::check_footer;
 use super::{Shared, locked};
+use crate::clock::Instant;
 use spare::Filling;
 pub(super) use spare::zero_filled;
 
@@ -83,7 +84,7 @@ impl Signal {
         locked(&self.wanted).spares.len()
     }
 
-    fn is_stopping(&self) -> bool {
+    pub(super) fn is_stopping(&self) -> bool {
         locked(&self.wanted).is_stopping
     }
 
@@ -129,23 +130,28 @@ fn run(shared: &Shared) {
         waiting: HashSet::new(),
         is_tree_broken: false,
         filling: None,
+        is_pacing: false,
+        removed: (Instant::now(), 0),
+        rolled: (None, Instant::now()),
     };
     loop {
         let call = shared.signal.wait(keeper.pause());
+        if call != Call::Stop {
+            // ORDER: a dead segment is a spare that costs nothing.
+            keeper.reclaim();
+            keeper.prepare_spares();
+        }
         if call == Call::Pause {
-            keeper.fill_on();
             continue;
         }
         let goes_on = call == Call::Work;
-        if goes_on {
-            keeper.prepare_spares();
-        }
         keeper.seal_all();
         // What is not in sled yet is found by its footer at the next start.
         if !goes_on {
             return;
         }
         keeper.look_at_tree();
+        keeper.look_at_footers();
         keeper.reclaim();
         // Reclaiming may have freed the space that a spare did not get before.
         keeper.prepare_spares();
@@ -159,7 +165,7 @@ fn run(shared: &Shared) {
 /// The keeper's own state.
 struct Keeper<'a> {
     shared: &'a Shared,
-    /// Segments that could not be sealed; the next start scans them.
+    /// Segments that could not be sealed or mended; the next start scans them.
     given_up: HashSet<u64>,
     /// Segments that could not be brought into sled, since their footers cannot be read any more.
     unindexed: HashSet<u64>,
@@ -167,6 +173,12 @@ struct Keeper<'a> {
     waiting: HashSet<u64>,
     is_tree_broken: bool,
     filling: Option<Filling>,
+    /// Dead segments wait until they may be removed.
+    is_pacing: bool,
+    /// When a segment was removed last, and of how many bytes.
+    removed: (Instant, u64),
+    /// The newest segment, and when it was seen first.
+    rolled: (Option<u64>, Instant),
 }
 
 impl Keeper<'_> {
@@ -185,7 +197,7 @@ impl Keeper<'_> {
             Err(_) => "it panicked".to_owned(),
         };
         self.is_tree_broken = true;
-        self.shared.config.metrics.process.index_in_memory.set(1);
+        self.shared.config.metrics.process.index_by_footers.set(1);
         tracing::warn!(
             reason,
             "sled cannot be used, footers are the index until the next start"
@@ -206,8 +218,7 @@ impl Keeper<'_> {
 
     /// Looks up by footer what sled holds: a database that failed once promises nothing of what it still
     /// answers.
-    fn abandon_tree(&self) {
-        let index = &self.shared.index;
+    fn abandon_tree(&mut self) {
         let seals: Vec<(u64, Seal)> = {
             let infos = self.shared.segments.infos();
             let indexed = infos.iter().filter(|(_, info)| info.is_indexed);
@@ -216,14 +227,8 @@ impl Keeper<'_> {
                 .collect()
         };
         for (segment, seal) in &seals {
-            let file = self.shared.segments.handle(*segment);
-            let footer = file.and_then(|file| check_footer(file.as_ref(), seal));
-            if !matches!(footer, Ok(Some(_))) {
-                // Without it, sled is still the better answer.
-                tracing::warn!(
-                    segment,
-                    "the footer cannot be read, the index stays as it is"
-                );
+            if !self.mend(*segment, seal) {
+                // Other segments may still be found in sled.
                 return;
             }
         }
@@ -233,8 +238,8 @@ impl Keeper<'_> {
             info.is_indexed = false;
         }
         drop(infos);
-        index.recount_footers();
-        index.abandon_tree();
+        self.shared.index.recount_footers();
+        self.shared.index.abandon_tree();
     }
 }
 

@@ -19,7 +19,7 @@ use super::Shared;
 use super::index::Place;
 use crate::store::{Damage, Extent, Lookup, ReadError};
 
-/// Longest that a read waits for an index in memory.
+/// Longest that a read waits until the index is mended.
 const REBUILD_WAIT: Duration = Duration::from_secs(10);
 
 /// Extents looked at to find out how much to fetch at once.
@@ -182,20 +182,20 @@ fn finish(taker: Taker, error: ReadError) -> Result<Vec<Bytes>, ReadError> {
     }
 }
 
-/// The keeper finds out that sled is of no use any more.
+/// The keeper finds out that sled, or a footer, is of no use any more.
 fn unanswered(shared: &Shared, error: Arc<sled::Error>) -> ReadError {
     shared.signal.wake();
     ReadError::Index(error)
 }
 
-/// Where sled fails, this waits for the keeper to have its content in memory: a device that took the index
-/// along may well serve the records.
+/// Where sled or a footer fails, this waits for the keeper to look its content up elsewhere: a device that took the
+/// index along may well serve the records.
 fn find(shared: &Shared, partition: PartitionId, from: Offset) -> Result<Option<Place>, ReadError> {
     match shared.index.first_from(partition, from) {
         Ok(place) => Ok(place),
         Err(error) => {
             let error = unanswered(shared, error);
-            if !shared.index.wait_for_memory(REBUILD_WAIT) {
+            if !shared.index.wait_until_mended(REBUILD_WAIT) {
                 return Err(error);
             }
             let again = shared.index.first_from(partition, from);

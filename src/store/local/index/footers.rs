@@ -1,19 +1,24 @@
-//! Extents of sealed segments that sled does not have yet, looked up in the segments' footers.
+//! Extents of sealed segments, looked up in the segments' footers.
 //!
-//! A footer is sorted by partition and base offset, so a few small reads answer. Nothing is held in memory
-//! but what each segment holds of each partition, which the table of segments knows anyway.
+//! sled says which page of a footer to look at. What sled does not have yet is searched: a footer is sorted by
+//! partition and base offset, so a few small reads answer. Nothing is held in memory but the pages read lately, and
+//! what each segment holds of each partition, which the table of segments knows anyway. Footers that a lookup could
+//! not use are remembered, until the keeper has mended them.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use falcon_protocol::{Offset, PartitionId};
 
 use super::Place;
+use super::pages::{Page, PageCache};
 use crate::io::{DiskFile, IoError};
 use crate::store::local::journal::footer::{EXTENT_BYTES, decode_rows};
 use crate::store::local::journal::segment::Seal;
+use crate::store::local::locked;
 use crate::store::local::segments::{SegmentInfo, Segments, Share};
 
 /// Extents read at once: about a page of them.
@@ -25,6 +30,9 @@ pub(super) struct Footers {
     segments: Arc<Segments>,
     /// How many segments there are. Most of the time none, which costs a lookup nothing.
     count: AtomicUsize,
+    pages: PageCache,
+    /// Segments whose footer could not be read, or is not what it was.
+    doubted: Mutex<BTreeSet<u64>>,
 }
 
 /// A footer, and what its segment holds of the partition looked for.
@@ -46,7 +54,60 @@ impl Footers {
         Self {
             segments,
             count: AtomicUsize::new(0),
+            pages: PageCache::default(),
+            doubted: Mutex::default(),
         }
+    }
+
+    /// Segments with a footer that a lookup could not use.
+    pub(super) fn doubted(&self) -> BTreeSet<u64> {
+        locked(&self.doubted).clone()
+    }
+
+    pub(super) fn is_doubted(&self) -> bool {
+        !locked(&self.doubted).is_empty()
+    }
+
+    pub(super) fn doubt(&self, segment: u64) {
+        locked(&self.doubted).insert(segment);
+    }
+
+    pub(super) fn trust(&self, segment: u64) {
+        locked(&self.doubted).remove(&segment);
+    }
+
+    #[cfg(test)]
+    pub(super) fn forget_pages(&self) {
+        self.pages.forget();
+    }
+
+    /// The seal of the page's segment, while it is live and has one.
+    fn seal_of(&self, page: &Page) -> Option<Seal> {
+        let infos = self.segments.infos();
+        infos.get(&page.segment).and_then(|info| info.seal)
+    }
+
+    /// The extent in a page that contains `from`, else the first one after it; nothing when the page's segment is
+    /// no more.
+    pub(super) fn in_page(
+        &self,
+        (partition, page): (PartitionId, &Page),
+        from: Offset,
+    ) -> Result<Option<Place>, IoError> {
+        let Some(seal) = self.seal_of(page) else {
+            return Ok(None);
+        };
+        let places = if let Some(places) = self.pages.find(page) {
+            places
+        } else {
+            let places = self.rows(&seal)?.page(partition, page)?;
+            self.pages.add(page, Arc::clone(&places));
+            places
+        };
+        let from = from.max(page.base);
+        let at = places.partition_point(|place| place.extent.end_offset() <= from);
+        let found = places.get(at).copied();
+        found.map(Some).ok_or_else(|| damaged(page.segment))
     }
 
     /// ORDER: after extents moved into sled and their segments say so, since who finds no segment here looks
@@ -169,9 +230,20 @@ impl Footers {
     }
 }
 
+fn damaged(segment: u64) -> IoError {
+    let path = format!("{segment:016x}.seg");
+    let damaged = io::Error::other("the footer is damaged");
+    IoError::new("read the footer", path.as_ref(), damaged)
+}
+
 impl Rows {
     /// Rows `from..to`, as far as there are.
     fn read(&self, from: u64, to: u64) -> Result<Vec<(PartitionId, Place)>, IoError> {
+        let bytes = self.bytes(from, to)?;
+        Ok(decode_rows(self.segment, &bytes).collect())
+    }
+
+    fn bytes(&self, from: u64, to: u64) -> Result<Vec<u8>, IoError> {
         let to = to.min(self.count);
         let bytes = to.saturating_sub(from).saturating_mul(EXTENT_BYTES);
         let mut buffer = vec![0; usize::try_from(bytes).unwrap_or(0)];
@@ -183,7 +255,20 @@ impl Rows {
             let short = io::ErrorKind::UnexpectedEof.into();
             return Err(IoError::new("read the footer", path.as_ref(), short));
         }
-        Ok(decode_rows(self.segment, &buffer).collect())
+        Ok(buffer)
+    }
+
+    /// The rows of a page.
+    fn page(&self, partition: PartitionId, page: &Page) -> Result<Arc<[Place]>, IoError> {
+        let bytes = self.bytes(page.row, page.row.saturating_add(page.rows.into()))?;
+        if crc32fast::hash(&bytes) != page.rows_crc {
+            return Err(damaged(self.segment));
+        }
+        let rows = decode_rows(self.segment, &bytes);
+        Ok(rows
+            .filter(|(of, _)| *of == partition)
+            .map(|(_, place)| place)
+            .collect())
     }
 
     /// Between which rows the first one after the extent at `from` is, a page of them at most.
@@ -249,4 +334,4 @@ impl Rows {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

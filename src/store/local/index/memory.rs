@@ -52,6 +52,29 @@ impl MemoryIndex {
         all
     }
 
+    /// The partitions that a segment has extents of, sorted.
+    pub(in crate::store::local) fn partitions(&self, segment: u64) -> Vec<PartitionId> {
+        let held = self.segments.get(&segment);
+        let mut all: Vec<_> =
+            held.map_or_else(Vec::new, |held| held.partitions.keys().copied().collect());
+        all.sort_unstable();
+        all
+    }
+
+    /// Up to `most` extents of a partition in a segment from the one with number `from` on, in order.
+    pub(in crate::store::local) fn some_of(
+        &self,
+        (segment, partition): (u64, PartitionId),
+        from: usize,
+        most: usize,
+    ) -> &[Place] {
+        let held = self.segments.get(&segment);
+        let places = held.and_then(|held| held.partitions.get(&partition));
+        let rest = places.and_then(|places| places.get(from..));
+        let rest = rest.unwrap_or_default();
+        rest.get(..most).unwrap_or(rest)
+    }
+
     /// What a segment holds of each partition, sorted.
     pub(in crate::store::local) fn shares(&self, segment: u64) -> Vec<(PartitionId, Share)> {
         let Some(held) = self.segments.get(&segment) else {

@@ -3,14 +3,21 @@
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use super::TreeIndex;
+use crate::clock::Instant;
 use crate::io::{IoError, RealDisk};
 
 /// Memory that sled may use for its pages.
 const CACHE_BYTES: u64 = 8 << 20;
+
+/// How often whoever waits looks whether he shall stop.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long a stop waits for it: most of the time it opens at once, and the next start can use it then.
+const STOP_WAIT: Duration = Duration::from_secs(2);
 
 /// LIMIT: attempts to open it, two seconds in all.
 const ATTEMPTS_MAX: u32 = 100;
@@ -22,12 +29,17 @@ pub(in crate::store::local) enum Opened {
     Ready(TreeIndex),
     /// It reported an error or panicked: what is there may be thrown away.
     Broken(String),
-    /// It did not answer. Its thread still holds the folder, which must be left alone.
+    /// It did not answer in time, or nobody waits any more. Its thread still holds the folder, which must be left
+    /// alone.
     Hangs,
 }
 
-/// Opens or creates the index in `dir`.
-pub(in crate::store::local) fn open(dir: &Path, timeout: Duration) -> Opened {
+/// Opens or creates the index in `dir`, which may take as long as `timeout`; much less once `is_stopping`.
+pub(in crate::store::local) fn open(
+    dir: &Path,
+    timeout: Duration,
+    is_stopping: &dyn Fn() -> bool,
+) -> Opened {
     let (answer, answered) = mpsc::sync_channel(1);
     let path = dir.to_path_buf();
     let attempt = std::thread::Builder::new()
@@ -43,7 +55,20 @@ pub(in crate::store::local) fn open(dir: &Path, timeout: Duration) -> Opened {
         Ok(thread) => thread,
         Err(error) => return Opened::Broken(error.to_string()),
     };
-    match answered.recv_timeout(timeout) {
+    let begun = Instant::now();
+    let mut stopping: Option<Instant> = None;
+    let answer = loop {
+        if is_stopping() {
+            stopping.get_or_insert_with(Instant::now);
+        }
+        let is_over = begun.elapsed() >= timeout
+            || stopping.is_some_and(|since| since.elapsed() >= STOP_WAIT);
+        match answered.recv_timeout(LOOK_EVERY) {
+            Err(RecvTimeoutError::Timeout) if !is_over => {}
+            answer => break answer,
+        }
+    };
+    match answer {
         Ok(opened) => {
             // A thread that has answered is about to end.
             drop(thread.join());
@@ -75,7 +100,7 @@ fn open_here(dir: PathBuf) -> Result<TreeIndex, Arc<sled::Error>> {
         .cache_capacity(CACHE_BYTES)
         .open()?;
     Ok(TreeIndex {
-        extents: db.open_tree("extents")?,
+        pages: db.open_tree("pages")?,
         times: db.open_tree("times")?,
         meta: db.open_tree("meta")?,
         db,

@@ -1,12 +1,17 @@
-//! Extents of older segments, in sled.
+//! Which page of which footer lists the extents of a partition, in sled.
 //!
 //! ```text
-//! extents  topic, partition (u32), base offset (u64), big-endian
-//!          -> segment, position (u64), bytes, records (u32), latest time, append time (i64), little-endian
+//! pages    topic, partition (u32), lowest offset (u64), big-endian
+//!          -> segment, offset after the highest, number of the first row (u64), rows, crc of the rows (u32),
+//!             latest record time (i64), little-endian
 //! times    topic, partition, highest record time so far (u64, sign flipped), big-endian
-//!          -> base offset of the extent that raised it
-//! meta     "token" -> u64 that the clean-stop marker repeats
+//!          -> lowest offset of the page that raised it
+//! meta     "token of format 2" -> u64 that the clean-stop marker repeats
 //! ```
+//! The ranges of pages never overlap. Of two segments that have an extent, the later one counts: the earlier one's
+//! row is cut around it. Format 1 had a row for each extent and another name for its token, so that neither
+//! format trusts the other.
+//!
 //! Values stay tiny: sled 0.34.7 moves large pages to files it never syncs. `flush` is no sync
 //! either, so a checkpoint is a flush and a sync of the file `db`.
 
@@ -17,13 +22,13 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut};
 use falcon_protocol::{Offset, PartitionId};
 
-use super::Place;
+use super::pages::{PAGE_VALUE, Page};
 use crate::io::{Disk, IoError, RealDisk};
-use crate::store::Extent;
 use crate::store::local::journal::state::Bounds;
+use crate::store::local::segments::Share;
 
-const TOKEN: &[u8] = b"token";
-const VALUE: usize = 40;
+const TOKEN: &[u8] = b"token of format 2";
+const TOKEN_OF_FORMAT_1: &[u8] = b"token";
 /// Rows per atomic batch: sled keeps readers out while it applies one.
 const BULK_ROWS: usize = 256;
 
@@ -34,7 +39,7 @@ type Result<T> = std::result::Result<T, Arc<sled::Error>>;
 pub(in crate::store::local) struct TreeIndex {
     pub(super) db: sled::Db,
     pub(super) dir: PathBuf,
-    pub(super) extents: sled::Tree,
+    pub(super) pages: sled::Tree,
     pub(super) times: sled::Tree,
     pub(super) meta: sled::Tree,
 }
@@ -60,55 +65,36 @@ fn time_number(timestamp_ms: i64) -> u64 {
     timestamp_ms.cast_unsigned() ^ (1 << 63)
 }
 
-pub(in crate::store::local) fn encode_place(place: &Place) -> Vec<u8> {
-    let mut value = Vec::with_capacity(VALUE);
-    value.put_u64_le(place.segment);
-    value.put_u64_le(place.position);
-    value.put_u32_le(place.extent.bytes);
-    value.put_u32_le(place.extent.record_count);
-    value.put_i64_le(place.extent.max_timestamp_ms);
-    value.put_i64_le(place.extent.append_time_ms);
-    value
-}
-
-pub(in crate::store::local) fn decode_place(
+pub(in crate::store::local) fn decode_page(
     partition: PartitionId,
     key: &[u8],
     mut value: &[u8],
-) -> Option<Place> {
+) -> Option<Page> {
     let mut base = key.strip_prefix(&prefix(partition))?;
-    if base.len() != 8 || value.len() != VALUE {
+    if base.len() != 8 || value.len() != PAGE_VALUE {
         return None;
     }
     let from = &mut value;
-    let (segment, position) = (from.get_u64_le(), from.get_u64_le());
-    let extent = Extent {
-        base_offset: Offset(base.get_u64()),
-        bytes: from.get_u32_le(),
-        record_count: from.get_u32_le(),
+    Some(Page {
+        base: Offset(base.get_u64()),
+        segment: from.get_u64_le(),
+        end: Offset(from.get_u64_le()),
+        row: from.get_u64_le(),
+        rows: from.get_u32_le(),
+        rows_crc: from.get_u32_le(),
         max_timestamp_ms: from.get_i64_le(),
-        append_time_ms: from.get_i64_le(),
-    };
-    Some(Place {
-        segment,
-        position,
-        extent,
-        is_copy: false,
     })
 }
 
-/// The place in a row, if the row is of the partition. One that cannot be read says nothing: it must not pass
+/// The page in a row, if the row is of the partition. One that cannot be read says nothing: it must not pass
 /// for records that are not there.
-fn place_in(
-    partition: PartitionId,
-    row: Option<(sled::IVec, sled::IVec)>,
-) -> Result<Option<Place>> {
+fn page_in(partition: PartitionId, row: Option<(sled::IVec, sled::IVec)>) -> Result<Option<Page>> {
     let Some((key, value)) = row.filter(|(key, _)| key.starts_with(&prefix(partition))) else {
         return Ok(None);
     };
     let unreadable = || sled::Error::ReportableBug("a row cannot be read".to_owned());
-    let place = decode_place(partition, &key, &value).ok_or_else(unreadable)?;
-    Ok(Some(place))
+    let page = decode_page(partition, &key, &value).ok_or_else(unreadable)?;
+    Ok(Some(page))
 }
 
 pub(in crate::store::local) fn decode_base(value: &[u8]) -> Option<Offset> {
@@ -116,28 +102,28 @@ pub(in crate::store::local) fn decode_base(value: &[u8]) -> Option<Offset> {
 }
 
 impl TreeIndex {
-    /// The extent that contains `from`, else the first one after it.
-    pub(super) fn first_from(&self, partition: PartitionId, from: Offset) -> Result<Option<Place>> {
+    /// The page with `from` in its range, else the first one after it.
+    pub(super) fn first_from(&self, partition: PartitionId, from: Offset) -> Result<Option<Page>> {
         let before = match from.0.checked_add(1) {
-            Some(next) => self.extents.get_lt(key(partition, next))?,
+            Some(next) => self.pages.get_lt(key(partition, next))?,
             None => None,
         };
-        let containing = place_in(partition, before)?.filter(|place| place.contains(from));
+        let containing = page_in(partition, before)?.filter(|page| from < page.end);
         if containing.is_some() {
             return Ok(containing);
         }
-        let after = self.extents.get_gt(key(partition, from.0))?;
-        place_in(partition, after)
+        let after = self.pages.get_gt(key(partition, from.0))?;
+        page_in(partition, after)
     }
 
     /// Puts a row there that cannot be read.
     #[cfg(test)]
     pub(in crate::store::local) fn spoil(&self, partition: PartitionId) {
-        let row = self.extents.insert(key(partition, 0), b"no place");
+        let row = self.pages.insert(key(partition, 0), b"no page");
         row.expect("it can be written");
     }
 
-    /// Base offset of the first extent that raised the highest time to `timestamp_ms` or more.
+    /// Lowest offset of the first page that raised the highest time to `timestamp_ms` or more.
     pub(super) fn time_floor(
         &self,
         partition: PartitionId,
@@ -152,43 +138,106 @@ impl TreeIndex {
         Ok(is_ours.then(|| decode_base(&value)).flatten())
     }
 
-    /// Adds the extents of one segment, sorted by partition and offset.
-    pub(in crate::store::local) fn insert(&self, extents: &[(PartitionId, Place)]) -> Result<()> {
-        let mut highest = HashMap::new();
-        for chunk in extents.chunks(BULK_ROWS) {
+    /// Adds the pages of one segment, sorted by partition and offset.
+    pub(in crate::store::local) fn insert(&self, pages: &[(PartitionId, Page)]) -> Result<()> {
+        for chunk in pages.chunks(BULK_ROWS) {
             let mut rows = sled::Batch::default();
+            for (partition, page) in chunk {
+                let others = self.overlapping(*partition, page)?;
+                if others.is_empty() {
+                    rows.insert(&key(*partition, page.base.0), page.encode());
+                } else {
+                    // ORDER: what was added before is there when this one looks again.
+                    self.pages.apply_batch(std::mem::take(&mut rows))?;
+                    self.insert_between(*partition, page)?;
+                }
+            }
+            self.pages.apply_batch(rows)?;
+        }
+        self.insert_times(pages)
+    }
+
+    /// The pages that have offsets of `page`, the last one first.
+    fn overlapping(&self, partition: PartitionId, page: &Page) -> Result<Vec<Page>> {
+        let mut found = Vec::new();
+        let before = key(partition, 0)..key(partition, page.end.0);
+        for row in self.pages.range(before).rev() {
+            let Some(other) = page_in(partition, Some(row?))? else {
+                break;
+            };
+            if other.end <= page.base {
+                break;
+            }
+            found.push(other);
+        }
+        Ok(found)
+    }
+
+    /// Adds a page of which others have offsets: the one in the later segment keeps them.
+    fn insert_between(&self, partition: PartitionId, page: &Page) -> Result<()> {
+        let mut rows = sled::Batch::default();
+        let mut kept = Vec::new();
+        let mut end = page.end;
+        for other in self.overlapping(partition, page)? {
+            if other.segment > page.segment {
+                kept.push(Page {
+                    base: other.end.max(page.base),
+                    end,
+                    ..*page
+                });
+                end = other.base;
+                continue;
+            }
+            rows.remove(&key(partition, other.base.0));
+            kept.push(Page {
+                end: page.base,
+                ..other
+            });
+            kept.push(Page {
+                base: page.end,
+                ..other
+            });
+        }
+        kept.push(Page { end, ..*page });
+        for piece in kept.iter().filter(|piece| piece.base < piece.end) {
+            rows.insert(&key(partition, piece.base.0), piece.encode());
+        }
+        self.pages.apply_batch(rows)?;
+        Ok(())
+    }
+
+    fn insert_times(&self, pages: &[(PartitionId, Page)]) -> Result<()> {
+        let mut highest = HashMap::new();
+        for chunk in pages.chunks(BULK_ROWS) {
             let mut times = sled::Batch::default();
-            for (partition, place) in chunk {
-                let base = place.extent.base_offset;
-                rows.insert(&key(*partition, base.0), encode_place(place));
+            for (partition, page) in chunk {
                 let top = match highest.get(partition) {
                     Some(top) => *top,
                     None => *highest
                         .entry(*partition)
                         .or_insert(self.highest_time(*partition)?),
                 };
-                let time = time_number(place.extent.max_timestamp_ms);
+                let time = time_number(page.max_timestamp_ms);
                 match top {
-                    // A copied extent, which lies before the last row.
-                    Some((_, at)) if base < at => {
+                    // A copy, which lies before the last row.
+                    Some((_, at)) if page.base < at => {
                         self.times.apply_batch(std::mem::take(&mut times))?;
-                        self.insert_time(*partition, time, base)?;
+                        self.insert_time(*partition, time, page.base)?;
                         highest.remove(partition);
                     }
                     Some((top, _)) if time <= top => {}
                     Some(_) | None => {
-                        times.insert(&key(*partition, time), &base.0.to_le_bytes());
-                        highest.insert(*partition, Some((time, base)));
+                        times.insert(&key(*partition, time), &page.base.0.to_le_bytes());
+                        highest.insert(*partition, Some((time, page.base)));
                     }
                 }
             }
-            self.extents.apply_batch(rows)?;
             self.times.apply_batch(times)?;
         }
         Ok(())
     }
 
-    /// Adds a time in the middle: a row stands for the first extent that has its time or a later one.
+    /// Adds a time in the middle: a row stands for the first page that has its time or a later one.
     fn insert_time(&self, partition: PartitionId, time: u64, base: Offset) -> Result<()> {
         let at_or_after = self.times.range(key(partition, time)..).next();
         if let Some(row) = at_or_after {
@@ -221,20 +270,25 @@ impl TreeIndex {
         Ok(time.zip(decode_base(&value)))
     }
 
-    /// Removes the rows that point into a segment that is no more.
-    pub(in crate::store::local) fn remove(&self, extents: &[(PartitionId, Place)]) -> Result<()> {
-        for chunk in extents.chunks(BULK_ROWS) {
+    /// Removes the rows that point into a segment which has these shares.
+    pub(in crate::store::local) fn remove(
+        &self,
+        segment: u64,
+        shares: &[(PartitionId, Share)],
+    ) -> Result<()> {
+        for chunk in shares.chunks(BULK_ROWS) {
             let mut rows = sled::Batch::default();
-            for (partition, place) in chunk {
-                let key = key(*partition, place.extent.base_offset.0);
-                let row = self.extents.get(key)?;
-                let held = row.and_then(|value| decode_place(*partition, &key, &value));
-                // A later copy of the extent has taken the row over.
-                if held.is_some_and(|held| held.segment == place.segment) {
-                    rows.remove(&key);
+            for (partition, share) in chunk {
+                let held = key(*partition, share.base.0)..key(*partition, share.end.0);
+                for row in self.pages.range(held) {
+                    let (key, value) = row?;
+                    let page = decode_page(*partition, &key, &value);
+                    if page.is_some_and(|page| page.segment == segment) {
+                        rows.remove(key);
+                    }
                 }
             }
-            self.extents.apply_batch(rows)?;
+            self.pages.apply_batch(rows)?;
         }
         Ok(())
     }
@@ -254,7 +308,7 @@ impl TreeIndex {
                 rows.remove(key);
                 continue;
             };
-            // The highest time before the start stays: it answers for the extents after it that
+            // The highest time before the start stays: it answers for the pages after it that
             // did not rise above it and so have no row.
             if decode_base(&value).is_some_and(|base| base > bounds.start) {
                 break;
@@ -295,16 +349,21 @@ impl TreeIndex {
     }
 
     /// Every row, in order of partition and offset; `None` when its value cannot be one.
-    pub(in crate::store::local) fn places(
+    pub(in crate::store::local) fn pages(
         &self,
-    ) -> impl Iterator<Item = Result<(PartitionId, Option<Place>)>> {
-        self.extents.iter().map(|row| {
+    ) -> impl Iterator<Item = Result<(PartitionId, Option<Page>)>> {
+        self.pages.iter().map(|row| {
             let (key, value) = row?;
             let mut from = key.as_ref();
             let topic = from.try_get_u32().unwrap_or(0);
             let partition = PartitionId::new(topic, from.try_get_u32().unwrap_or(0));
-            Ok((partition, decode_place(partition, &key, &value)))
+            Ok((partition, decode_page(partition, &key, &value)))
         })
+    }
+
+    /// Whether a broker left it that had other rows.
+    pub(in crate::store::local) fn is_of_format_1(&self) -> bool {
+        self.token().is_none() && self.meta.contains_key(TOKEN_OF_FORMAT_1).unwrap_or(false)
     }
 
     /// The token of the last checkpoint.

@@ -7,7 +7,9 @@ use std::path::Path;
 use super::segments::plain;
 use super::{Finding, FindingKind, Inspection};
 use crate::io::RealDisk;
-use crate::store::local::index::{self, Opened, TreeIndex};
+use crate::store::local::index::{self, MemoryIndex, Opened, Page, Place, TreeIndex};
+use crate::store::local::journal::footer::put_row;
+use falcon_protocol::PartitionId;
 
 /// What became of the check of the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,13 +39,16 @@ impl Inspection {
             Err(error) if error.is_not_found() => return self.wrong("it is not there"),
             Err(error) => return IndexVerdict::Skipped(format!("{error}: {}", error.source)),
         }
-        let tree = match index::open(scratch, self.config.index_open_timeout) {
+        let tree = match index::open(scratch, self.config.index_open_timeout, &|| false) {
             Opened::Ready(tree) => tree,
             Opened::Broken(reason) => return self.wrong(&reason),
             Opened::Hangs => {
                 return IndexVerdict::Skipped("it did not open in time".to_owned());
             }
         };
+        if tree.is_of_format_1() {
+            return IndexVerdict::Unused;
+        }
         if tree.token() != Some(clean.index_token) {
             return self.wrong("it is not the one that the last stop left");
         }
@@ -82,20 +87,64 @@ impl Inspection {
             }
         }
         held.retain(|_, place| is_compared(&place.segment));
-        let mut rows = 0;
-        for row in tree.places() {
-            let (partition, place) = row.map_err(|error| error.to_string())?;
-            let Some(place) = place else {
+        let mut found = 0;
+        let mut rows = RowsOfSegment::default();
+        for row in tree.pages() {
+            let (partition, page) = row.map_err(|error| error.to_string())?;
+            let Some(page) = page else {
                 return Ok(false);
             };
-            if !is_compared(&place.segment) {
+            if !is_compared(&page.segment) {
                 continue;
             }
-            if held.get(&(partition, place.extent.base_offset)) != Some(&plain(place)) {
+            let Some(places) = rows.of(&self.memory, partition, &page) else {
                 return Ok(false);
+            };
+            let range = page.base..page.end;
+            let ours = |place: &&Place| range.contains(&place.extent.base_offset);
+            for place in places.iter().filter(ours) {
+                if held.get(&(partition, place.extent.base_offset)) != Some(place) {
+                    return Ok(false);
+                }
+                found += 1;
             }
-            rows += 1;
         }
-        Ok(rows == held.len())
+        Ok(found == held.len())
+    }
+}
+
+/// The extents of segments as their footers list them.
+#[derive(Default)]
+struct RowsOfSegment {
+    all: BTreeMap<u64, Vec<(PartitionId, Place)>>,
+}
+
+impl RowsOfSegment {
+    /// The rows of a page, if they are what the page says.
+    fn of(
+        &mut self,
+        memory: &MemoryIndex,
+        partition: PartitionId,
+        page: &Page,
+    ) -> Option<Vec<Place>> {
+        let all = self.all.entry(page.segment);
+        let all = all.or_insert_with(|| memory.of_segment(page.segment));
+        let from = usize::try_from(page.row).ok()?;
+        let to = from.checked_add(usize::try_from(page.rows).ok()?)?;
+        let mut bytes = Vec::new();
+        let mut places = Vec::new();
+        for (of, place) in all.get(from..to)? {
+            put_row(&mut bytes, *of, place);
+            if *of != partition {
+                return None;
+            }
+            places.push(plain(*place));
+        }
+        let latest = places
+            .iter()
+            .map(|place| place.extent.max_timestamp_ms)
+            .max();
+        let is_same = crc32fast::hash(&bytes) == page.rows_crc;
+        (is_same && latest == Some(page.max_timestamp_ms)).then_some(places)
     }
 }

@@ -10,7 +10,8 @@
 //! extents:  u32 topic, u32 partition, u64 base offset, u64 position, u32 records, u32 bytes,
 //!           i64 latest record time, i64 append time
 //! ```
-//! The summary alone is enough for a segment whose extents are in sled.
+//! The summary alone is enough to know which records a segment has. sled says where in the extents those of a
+//! partition are.
 
 use bytes::{Buf, BufMut};
 use falcon_protocol::{Offset, PartitionId};
@@ -46,52 +47,71 @@ pub(in crate::store::local) struct StoredSummary {
     extents_crc: u32,
 }
 
+/// Appends one of the extents behind the summary.
+pub(in crate::store::local) fn put_row(to: &mut Vec<u8>, partition: PartitionId, place: &Place) {
+    put_partition(to, partition);
+    to.put_u64_le(place.extent.base_offset.0);
+    to.put_u64_le(place.position);
+    to.put_u32_le(place.extent.record_count);
+    to.put_u32_le(place.extent.bytes);
+    to.put_i64_le(place.extent.max_timestamp_ms);
+    to.put_i64_le(place.extent.append_time_ms);
+}
+
 /// The bytes of a footer and how many of them are the summary.
+#[cfg(test)]
 pub(in crate::store::local) fn encode(
     summary: &Summary,
     extents: &[(PartitionId, Place)],
 ) -> (Vec<u8>, usize) {
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let mut tail = Vec::with_capacity(extents.len() * EXTENT);
+    let mut tail = Vec::new();
     for (partition, place) in extents {
-        put_partition(&mut tail, *partition);
-        tail.put_u64_le(place.extent.base_offset.0);
-        tail.put_u64_le(place.position);
-        tail.put_u32_le(place.extent.record_count);
-        tail.put_u32_le(place.extent.bytes);
-        tail.put_i64_le(place.extent.max_timestamp_ms);
-        tail.put_i64_le(place.extent.append_time_ms);
+        put_row(&mut tail, *partition, place);
     }
-    let mut bytes = Vec::new();
-    bytes.put_u32_le(MAGIC);
-    bytes.put_u32_le(0);
-    bytes.put_u64_le(summary.segment);
-    bytes.put_u32_le(summary.nonce);
-    bytes.put_u32_le(0);
-    bytes.put_u32_le(count(summary.shares.len()));
-    bytes.put_u32_le(count(summary.damage.len()));
-    bytes.put_u32_le(crc32fast::hash(&tail));
-    bytes.put_u32_le(0);
-    bytes.put_u64_le(extents.len() as u64);
-    for (partition, share) in &summary.shares {
-        put_partition(&mut bytes, *partition);
-        bytes.put_u64_le(share.base.0);
-        bytes.put_u64_le(share.end.0);
-        bytes.put_u64_le(share.original_end.0);
-        bytes.put_u64_le(share.bytes);
-    }
-    for damage in &summary.damage {
-        put_partition(&mut bytes, damage.partition);
-        bytes.put_u64_le(damage.range.start.0);
-        bytes.put_u64_le(damage.range.end.0);
-    }
-    let crc = crc32fast::hash(bytes.get(8..).unwrap_or_default());
-    if let Some(mut field) = bytes.get_mut(4..8) {
-        field.put_u32_le(crc);
-    }
+    let mut bytes = summary.encode(extents.len() as u64, crc32fast::hash(&tail));
     let summary_bytes = bytes.len();
     bytes.append(&mut tail);
     (bytes, summary_bytes)
+}
+
+impl Summary {
+    /// How many bytes it has when it is written.
+    pub(in crate::store::local) fn encoded_bytes(&self) -> usize {
+        FIXED + self.shares.len() * SHARE + self.damage.len() * DAMAGE
+    }
+
+    /// The bytes of the summary of so many extents, which have this checksum.
+    pub(in crate::store::local) fn encode(&self, extents: u64, extents_crc: u32) -> Vec<u8> {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let mut bytes = Vec::with_capacity(self.encoded_bytes());
+        bytes.put_u32_le(MAGIC);
+        bytes.put_u32_le(0);
+        bytes.put_u64_le(self.segment);
+        bytes.put_u32_le(self.nonce);
+        bytes.put_u32_le(0);
+        bytes.put_u32_le(count(self.shares.len()));
+        bytes.put_u32_le(count(self.damage.len()));
+        bytes.put_u32_le(extents_crc);
+        bytes.put_u32_le(0);
+        bytes.put_u64_le(extents);
+        for (partition, share) in &self.shares {
+            put_partition(&mut bytes, *partition);
+            bytes.put_u64_le(share.base.0);
+            bytes.put_u64_le(share.end.0);
+            bytes.put_u64_le(share.original_end.0);
+            bytes.put_u64_le(share.bytes);
+        }
+        for damage in &self.damage {
+            put_partition(&mut bytes, damage.partition);
+            bytes.put_u64_le(damage.range.start.0);
+            bytes.put_u64_le(damage.range.end.0);
+        }
+        let crc = crc32fast::hash(bytes.get(8..).unwrap_or_default());
+        if let Some(mut field) = bytes.get_mut(4..8) {
+            field.put_u32_le(crc);
+        }
+        bytes
+    }
 }
 
 fn put_partition(to: &mut Vec<u8>, partition: PartitionId) {

@@ -1,37 +1,44 @@
 //! Segments without live records become spares, or free space.
+//!
+//! Promises: space that is short is freed at once; where it is not, the writer does not notice that records are
+//! trimmed. Must not know: why they are.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::Keeper;
 use super::spare::new_spare_path;
-use crate::io::IoError;
+use crate::clock::Instant;
+use crate::io::{DiskFile, IoError};
 use crate::store::local::locked;
-use crate::store::local::recovery::read_footer;
 use crate::store::local::segments::SegmentInfo;
 
+/// A segment becomes a spare when at least one byte in so many of a spare was written.
+const USED_SHARE: u64 = 4;
+/// A broker that began a segment less than so long ago is busy.
+const BUSY: Duration = Duration::from_secs(2);
+/// Bytes of segments that are removed in a second while the broker is busy, and while it is not.
+const BUSY_BYTES: u64 = 128 << 20;
+const IDLE_BYTES: u64 = 2 << 30;
+/// Where less than so many segments would fit, removing does not wait.
+const AMPLE_SEGMENTS: u64 = 8;
+
 impl Keeper<'_> {
-    /// Reclaims every segment in which all records are dead or were copied forward.
+    /// Reclaims segments in which all records are dead or were copied forward, the oldest first, as many as may go now.
     pub(super) fn reclaim(&mut self) {
         // Until then sled may have rows of a segment that it could not be told to forget.
         if self.shared.index.report().is_none() {
             return;
         }
-        let newest_snapshot = self.shared.snapshot_segment.load(Ordering::Acquire);
-        let dead: Vec<(u64, SegmentInfo)> = {
-            let bounds = locked(&self.shared.bounds);
-            let is_dead = |info: &SegmentInfo| {
-                let mut shares = info.shares.iter();
-                info.is_moved
-                    || shares.all(|(partition, share)| share.live_bytes(bounds.get(partition)) == 0)
-            };
-            let infos = self.shared.segments.infos();
-            infos
-                .range(..newest_snapshot)
-                .filter(|(_, info)| !info.is_active && is_dead(info))
-                .map(|(segment, info)| (*segment, info.clone()))
-                .collect()
-        };
-        for (segment, info) in dead {
+        let mut first = 0;
+        self.is_pacing = false;
+        while let Some((segment, info)) = self.next_dead(first) {
+            first = segment + 1;
+            if !self.wants_spare(&info) && !self.may_remove(&info) {
+                self.is_pacing = true;
+                return;
+            }
             if let Err(error) = self.reclaim_one(segment, &info) {
                 tracing::warn!(
                     segment,
@@ -40,6 +47,49 @@ impl Keeper<'_> {
                 );
             }
         }
+    }
+
+    /// The oldest segment from `first` on that can go.
+    fn next_dead(&self, first: u64) -> Option<(u64, SegmentInfo)> {
+        let newest_snapshot = self.shared.snapshot_segment.load(Ordering::Acquire);
+        let bounds = locked(&self.shared.bounds);
+        let is_dead = |info: &SegmentInfo| {
+            let mut shares = info.shares.iter();
+            info.is_moved
+                || shares.all(|(partition, share)| share.live_bytes(bounds.get(partition)) == 0)
+        };
+        let infos = self.shared.segments.infos();
+        let mut old = infos.range(first..newest_snapshot.max(first));
+        let dead = old.find(|(_, info)| !info.is_active && is_dead(info));
+        dead.map(|(segment, info)| (*segment, info.clone()))
+    }
+
+    /// Whether the segment shall become a spare.
+    fn wants_spare(&self, info: &SegmentInfo) -> bool {
+        self.shared.signal.spares() < self.shared.config.spare_segments
+            && info.groups_end >= self.shared.config.segment_bytes / USED_SHARE
+    }
+
+    /// Whether a segment may be removed now. The file system's transactions for it are in the way of the writer's
+    /// syncs, and the next roll may want it as a spare; so a busy broker removes no more than it must.
+    fn may_remove(&mut self, info: &SegmentInfo) -> bool {
+        let newest = self.shared.segments.infos().keys().next_back().copied();
+        if newest != self.rolled.0 {
+            self.rolled = (newest, Instant::now());
+        }
+        let is_busy = self.rolled.1.elapsed() < BUSY;
+        let bytes_per_second = if is_busy { BUSY_BYTES } else { IDLE_BYTES };
+        let (at, bytes) = self.removed;
+        let pause_ms = bytes.saturating_mul(1000) / bytes_per_second;
+        let config = &self.shared.config;
+        let free = self.shared.disk.free_bytes(&config.data_dir).unwrap_or(0);
+        let ample = config.segment_bytes.saturating_mul(AMPLE_SEGMENTS);
+        let is_short = free < config.free_floor_bytes.saturating_add(ample);
+        let is_due = is_short || at.elapsed() >= Duration::from_millis(pause_ms);
+        if is_due {
+            self.removed = (Instant::now(), info.file_bytes);
+        }
+        is_due
     }
 
     fn reclaim_one(&mut self, segment: u64, info: &SegmentInfo) -> Result<(), IoError> {
@@ -56,17 +106,12 @@ impl Keeper<'_> {
         // Who looked it up by its footer meanwhile looks again.
         self.shared.index.note_removal();
         self.shared.index.recount_footers();
-        let segment_bytes = self.shared.config.segment_bytes;
-        let wants_spare = self.shared.signal.spares() < self.shared.config.spare_segments;
-        if wants_spare && info.file_bytes >= segment_bytes {
+        self.shared.index.trust(segment);
+        if self.wants_spare(info) {
             let spare = new_spare_path(self);
             disk.rename(&path, &spare)?;
             disk.sync_dir(self.shared.segments.dir())?;
-            // ORDER: a segment is never cut under its own name, or the next start finds it damaged.
-            if info.file_bytes > segment_bytes {
-                file?.set_len(segment_bytes)?;
-            }
-            self.shared.signal.add_spare(spare);
+            self.make_spare(&spare, file?.as_ref(), info.file_bytes)?;
         } else {
             disk.remove(&path)?;
             disk.sync_dir(self.shared.segments.dir())?;
@@ -79,24 +124,30 @@ impl Keeper<'_> {
         Ok(())
     }
 
+    /// ORDER: once it has a spare's name. A segment is never cut under its own, or the next start finds it damaged.
+    fn make_spare(&self, path: &Path, file: &dyn DiskFile, file_bytes: u64) -> Result<(), IoError> {
+        let segment_bytes = self.shared.config.segment_bytes;
+        let made = if file_bytes > segment_bytes {
+            file.set_len(segment_bytes)
+        } else {
+            // One that was cut is likely to be followed by others that need no more of it.
+            file.reserve(file_bytes, segment_bytes)
+        };
+        if let Err(error) = made {
+            drop(self.shared.disk.remove(path));
+            return Err(error);
+        }
+        self.shared.signal.add_spare(path.to_path_buf());
+        Ok(())
+    }
+
     /// Removes from sled what points into the segment.
-    fn forget_rows(&mut self, segment: u64, info: &SegmentInfo) {
-        let Some(seal) = info.seal else {
-            return;
-        };
-        let footer = self
-            .shared
-            .segments
-            .handle(segment)
-            .and_then(|file| read_footer(file.as_ref(), &seal));
-        // Otherwise rows stay that point to nothing: whoever follows one finds out.
-        let Ok(Some((_, extents))) = footer else {
-            return;
-        };
+    pub(super) fn forget_rows(&mut self, segment: u64, info: &SegmentInfo) {
         let shared = self.shared;
         shared.index.note_removal();
+        // Where it fails, rows stay that point to nothing: whoever follows one finds out.
         self.on_tree(|tree| {
-            tree.remove(&extents)?;
+            tree.remove(segment, &info.shares)?;
             for (partition, _) in &info.shares {
                 tree.trim_times(*partition, shared.bounds_of(*partition))?;
             }

@@ -73,9 +73,9 @@ pub(in crate::store::local) fn zero_filled(
 }
 
 impl Keeper<'_> {
-    /// How long to wait for work before some more of a spare is filled.
+    /// How long to wait for work before some more of a spare is filled, or another dead segment removed.
     pub(super) fn pause(&self) -> Option<Duration> {
-        self.filling.is_some().then_some(FILL_EVERY)
+        (self.filling.is_some() || self.is_pacing).then_some(FILL_EVERY)
     }
 
     /// Prepares segments until enough are there, as long as that leaves space for commits.

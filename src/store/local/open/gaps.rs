@@ -188,7 +188,7 @@ mod tests {
     /// What is found in an index without extents, and what stays of the damage 3..5.
     fn looked(is_spoiled: bool) -> (Vec<Damage>, Vec<Damage>, Vec<Damage>) {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let opened = open(folder.path(), Duration::from_secs(60));
+        let opened = open(folder.path(), Duration::from_secs(60), &|| false);
         let Opened::Ready(tree) = opened else {
             panic!("{opened:?}");
         };

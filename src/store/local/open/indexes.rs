@@ -40,7 +40,9 @@ pub(super) fn start(shared: &Arc<Shared>, plan: IndexPlan) -> Option<JoinHandle<
         .name("falcon-index".to_owned())
         .spawn(move || {
             // sled may panic wherever it is called. Without a decision nothing would be reclaimed any more.
-            let opened = catch_unwind(AssertUnwindSafe(|| open_index(&opener.config, &plan)));
+            let is_stopping = || opener.signal.is_stopping();
+            let open = || open_index(&opener.config, &plan, &is_stopping);
+            let opened = catch_unwind(AssertUnwindSafe(open));
             let opened = opened.unwrap_or_else(|_| {
                 let reason = "it panicked".to_owned();
                 (None, IndexReport::Footers { reason })
@@ -66,7 +68,7 @@ fn take(shared: &Shared, plan: &IndexPlan, (tree, report): (Option<TreeIndex>, I
             tracing::info!(reason, "the index is built again from the footers");
         }
         IndexReport::Footers { reason } => {
-            metrics.index_in_memory.set(1);
+            metrics.index_by_footers.set(1);
             tracing::warn!(reason, "sled cannot be used, footers are the index");
         }
         IndexReport::Created | IndexReport::Trusted => {}
@@ -86,7 +88,11 @@ fn take(shared: &Shared, plan: &IndexPlan, (tree, report): (Option<TreeIndex>, I
     shared.signal.wake();
 }
 
-fn open_index(config: &LocalConfig, plan: &IndexPlan) -> (Option<TreeIndex>, IndexReport) {
+fn open_index(
+    config: &LocalConfig,
+    plan: &IndexPlan,
+    is_stopping: &dyn Fn() -> bool,
+) -> (Option<TreeIndex>, IndexReport) {
     let Some(index_dir) = &config.index_dir else {
         let reason = "no folder is configured for it".to_owned();
         return (None, IndexReport::Footers { reason });
@@ -95,14 +101,14 @@ fn open_index(config: &LocalConfig, plan: &IndexPlan) -> (Option<TreeIndex>, Ind
         None if plan.is_new => None,
         None => Some("the last stop was not clean".to_owned()),
         Some(0) => Some("the last stop left no index to trust".to_owned()),
-        Some(token) => match index::open(index_dir, config.index_open_timeout) {
+        Some(token) => match index::open(index_dir, config.index_open_timeout, is_stopping) {
             Opened::Ready(tree) if tree.token() == Some(token) => {
                 return (Some(tree), IndexReport::Trusted);
             }
-            Opened::Ready(tree) => {
-                drop(tree);
-                Some("it is not the one that the last stop left".to_owned())
+            Opened::Ready(tree) if tree.is_of_format_1() => {
+                Some("it has the format of an earlier version".to_owned())
             }
+            Opened::Ready(_) => Some("it is not the one that the last stop left".to_owned()),
             Opened::Broken(reason) => Some(reason),
             Opened::Hangs => return hangs(),
         },
@@ -111,7 +117,7 @@ fn open_index(config: &LocalConfig, plan: &IndexPlan) -> (Option<TreeIndex>, Ind
         let reason = format!("{error}: {}", error.source);
         return (None, IndexReport::Footers { reason });
     }
-    match index::open(index_dir, config.index_open_timeout) {
+    match index::open(index_dir, config.index_open_timeout, is_stopping) {
         Opened::Ready(tree) => {
             let report = match reason {
                 None => IndexReport::Created,

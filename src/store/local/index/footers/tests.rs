@@ -7,12 +7,17 @@ use crate::store::Extent;
 use crate::store::local::index::MemoryIndex;
 use crate::store::local::journal::footer::{Summary, encode};
 
-fn partition(number: u32) -> PartitionId {
+pub(in crate::store::local::index) fn partition(number: u32) -> PartitionId {
     PartitionId::new(1 + number % 2, number)
 }
 
 /// A segment of these extents as the keeper leaves it.
-fn seal(segments: &Segments, disk: &SimDisk, memory: &MemoryIndex, segment: u64) {
+pub(in crate::store::local::index) fn seal(
+    segments: &Segments,
+    disk: &SimDisk,
+    memory: &MemoryIndex,
+    segment: u64,
+) {
     let summary = Summary {
         segment,
         shares: memory.shares(segment),
@@ -41,6 +46,56 @@ fn seal(segments: &Segments, disk: &SimDisk, memory: &MemoryIndex, segment: u64)
     segments.infos_mut().insert(segment, info);
 }
 
+/// Random extents of segments, and where the partitions end.
+pub(in crate::store::local::index) fn fill(
+    random: &mut fastrand::Rng,
+    on_segment: &mut dyn FnMut(&MemoryIndex, u64),
+) -> (MemoryIndex, Vec<u64>) {
+    let mut memory = MemoryIndex::default();
+    let partitions = random.u32(1..40);
+    let mut ends = vec![0_u64; partitions as usize];
+    for segment in 1..random.u64(2..8) {
+        for number in 0..partitions {
+            let end = &mut ends[number as usize];
+            let mut held: Vec<Range<Offset>> = Vec::new();
+            for _ in 0..random.usize(0..60) {
+                // Some leave offsets out, some repeat what is in an earlier segment.
+                let gap = if random.u8(0..10) == 0 { 3 } else { 0 };
+                let base = if random.u8(0..20) == 0 {
+                    *end / 2
+                } else {
+                    *end + gap
+                };
+                let extent = Extent {
+                    base_offset: Offset(base),
+                    record_count: random.u32(1..5),
+                    bytes: 100,
+                    max_timestamp_ms: random.i64(0..1000),
+                    append_time_ms: 0,
+                };
+                if base >= *end {
+                    *end = extent.end_offset().0;
+                }
+                let place = Place {
+                    segment,
+                    position: 4096,
+                    extent,
+                    is_copy: false,
+                };
+                let range = extent.base_offset..extent.end_offset();
+                let is_apart =
+                    |other: &Range<Offset>| other.end <= range.start || range.end <= other.start;
+                if held.iter().all(is_apart) {
+                    held.push(range);
+                    memory.insert(partition(number), place);
+                }
+            }
+        }
+        on_segment(&memory, segment);
+    }
+    (memory, ends)
+}
+
 #[test]
 fn footers_answer_what_memory_answers() {
     let mut random = fastrand::Rng::with_seed(5);
@@ -52,50 +107,10 @@ fn footers_answer_what_memory_answers() {
             Path::new("/journal"),
             false,
         ));
-        let mut memory = MemoryIndex::default();
-        let partitions = random.u32(1..40);
-        let mut ends = vec![0_u64; partitions as usize];
-        for segment in 1..random.u64(2..8) {
-            for number in 0..partitions {
-                let end = &mut ends[number as usize];
-                let mut held: Vec<Range<Offset>> = Vec::new();
-                for _ in 0..random.usize(0..60) {
-                    // Some leave offsets out, some repeat what is in an earlier segment.
-                    let gap = if random.u8(0..10) == 0 { 3 } else { 0 };
-                    let base = if random.u8(0..20) == 0 {
-                        *end / 2
-                    } else {
-                        *end + gap
-                    };
-                    let extent = Extent {
-                        base_offset: Offset(base),
-                        record_count: random.u32(1..5),
-                        bytes: 100,
-                        max_timestamp_ms: random.i64(0..1000),
-                        append_time_ms: 0,
-                    };
-                    if base >= *end {
-                        *end = extent.end_offset().0;
-                    }
-                    let place = Place {
-                        segment,
-                        position: 4096,
-                        extent,
-                        is_copy: false,
-                    };
-                    let range = extent.base_offset..extent.end_offset();
-                    let is_apart = |other: &Range<Offset>| {
-                        other.end <= range.start || range.end <= other.start
-                    };
-                    let is_free = held.iter().all(is_apart);
-                    if is_free {
-                        held.push(range);
-                        memory.insert(partition(number), place);
-                    }
-                }
-            }
-            seal(&segments, &disk, &memory, segment);
-        }
+        let (memory, ends) = fill(&mut random, &mut |memory, segment| {
+            seal(&segments, &disk, memory, segment);
+        });
+        let partitions = u32::try_from(ends.len()).unwrap();
         let footers = Footers::new(segments);
         footers.recount();
         for _ in 0..2_000 {
