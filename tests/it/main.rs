@@ -24,6 +24,7 @@ mod hostile;
 mod memory;
 mod peer;
 mod pipes;
+mod reading_ahead;
 mod readme;
 mod records;
 mod rejections;

@@ -1,5 +1,6 @@
 //! The local store against a model, under crashes, rot and failing devices.
 
+mod ahead;
 mod crash;
 mod faults;
 mod flip;

@@ -183,7 +183,7 @@ fn a_footer_that_cannot_be_read_is_an_error_at_once() {
     // There is no sled whose content could come back: nothing to wait for.
     let (tell, told) = std::sync::mpsc::channel();
     let reading = Arc::clone(&store);
-    std::thread::spawn(move || {
+    let reader = std::thread::Builder::new().spawn(move || {
         for offset in 0..end.min(8) {
             let refused = values(&reading, P, offset, end).unwrap_err();
             assert!(matches!(refused, ReadError::Index(_)), "{refused}");
@@ -192,6 +192,7 @@ fn a_footer_that_cannot_be_read_is_an_error_at_once() {
     });
     let deadline = std::time::Duration::from_secs(30);
     told.recv_timeout(deadline).expect("no read waits for sled");
+    reader.unwrap().join().unwrap();
     assert!(!values(&store, P, end, 60).unwrap().is_empty());
     bench.disk.make_readable();
     assert!(!values(&store, P, 0, end).unwrap().is_empty());
