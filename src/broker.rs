@@ -32,7 +32,7 @@ use crate::config::{AdminListen, Config, ConfigError};
 use crate::io::RealDisk;
 use crate::metrics::Metrics;
 use crate::reader::Reader;
-use crate::server::{Checks, Groups, Listener, Needs, Receiving, Shared, Warnings};
+use crate::server::{Checks, Groups, Listener, Needs, Receiving, Shared, Spare, Warnings};
 use crate::store::local::{LocalConfig, LocalStore, OpenError, RecoveryReport};
 use crate::store::{CommitError, Store};
 use crate::writer::{self, State, StateLimits, WriterHandle};
@@ -341,6 +341,7 @@ fn share(
         in_flight_total: crate::server::semaphore(config.limits.in_flight_bytes_total),
         receiving: Receiving::new(config.limits.in_flight_bytes_total),
         groups,
+        spare: Spare::default(),
         checks: Checks::default(),
         warnings: Warnings::default(),
         metrics,

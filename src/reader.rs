@@ -12,9 +12,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use falcon_protocol::{BatchHeader, Offset, PartitionId};
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
-use crate::store::{Damage, Extent, Lookup, ReadError, Store};
+use crate::store::{Ahead, Damage, Extent, Lookup, ReadError, Store};
 use crate::writer::PartitionView;
 
 /// LIMIT: reads of the device at a time, of all connections; each may hold a batch that is not paid for yet.
@@ -84,6 +84,20 @@ impl Reader {
         offset: Offset,
         bytes_max: usize,
     ) -> Result<Option<Chunk>, ReadFailure> {
+        self.read_telling(view, offset, bytes_max, None).await
+    }
+
+    /// As [`read`](Self::read). Where the store reads from the device and is sure where that is going to
+    /// end, `told` gets to know while it reads.
+    ///
+    /// CANCEL SAFETY: changes nothing; a read that has begun ends on its own.
+    pub async fn read_telling(
+        &self,
+        view: &PartitionView,
+        offset: Offset,
+        bytes_max: usize,
+        told: Option<oneshot::Sender<Ahead>>,
+    ) -> Result<Option<Chunk>, ReadFailure> {
         let end = check_range(view, offset)?;
         if offset == end {
             return Ok(None);
@@ -92,7 +106,14 @@ impl Reader {
             Lookup::Cached(batches) => batches,
             Lookup::Device => {
                 let id = view.id;
-                let read = self.blocking(move |store| store.read(id, offset, end, bytes_max));
+                let mut told = told;
+                let mut tell = move |ahead| {
+                    // Who does not wait for it any more needs no answer.
+                    told.take().and_then(|told| told.send(ahead).err());
+                };
+                let read = self.blocking(move |store| {
+                    store.read_telling(id, offset..end, bytes_max, &mut tell)
+                });
                 read.await?
                     .map_err(|failure| explain(view, offset, failure))?
             }

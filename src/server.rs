@@ -34,6 +34,7 @@ use crate::metrics::Metrics;
 use crate::reader::Reader;
 use crate::writer::{Views, WriterHandle};
 
+pub use budget::Spare;
 pub use checks::Checks;
 pub(crate) use connection::semaphore;
 pub use groups::{Groups, Needs};
@@ -63,6 +64,8 @@ pub struct Shared {
     pub in_flight_total: Arc<Semaphore>,
     /// The share of them that bodies may hold which have not arrived in whole.
     pub receiving: Receiving,
+    /// What connections together may read ahead beyond their budgets.
+    pub spare: Spare,
     /// The coordinator of consumer groups.
     pub groups: Groups,
     /// Places for checking compressed batches.

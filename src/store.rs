@@ -222,6 +222,15 @@ pub enum Lookup {
     Device,
 }
 
+/// What a read that has begun is going to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// The offset to ask for next.
+    pub end: Offset,
+    /// Bytes of the batches, at most.
+    pub bytes: usize,
+}
+
 /// Receives what a store recovered: the rows of the newest snapshot, then every change after it
 /// in commit order.
 pub trait Replay {
@@ -281,6 +290,18 @@ pub trait Store: Send + Sync + 'static {
         offset: Offset,
         end: Offset,
         bytes_max: usize,
+    ) -> Result<Vec<Bytes>, ReadError> {
+        self.read_telling(partition, offset..end, bytes_max, &mut |_| {})
+    }
+
+    /// As [`read`](Self::read). Tells where it is going to end before it touches what it reads, at most
+    /// once and only when that is sure but for damage and trims: what follows can be read meanwhile.
+    fn read_telling(
+        &self,
+        partition: PartitionId,
+        range: Range<Offset>,
+        bytes_max: usize,
+        tell: &mut dyn FnMut(Ahead),
     ) -> Result<Vec<Bytes>, ReadError>;
 
     /// Base offset of the first extent at or after `from` with a record time of `timestamp_ms`

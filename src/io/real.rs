@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use bytes::Bytes;
+use rustix::buffer::spare_capacity;
 use rustix::fs::{FallocateFlags, StatVfsMountFlags, fallocate, statvfs};
 use rustix::io::Errno;
 
@@ -130,6 +132,21 @@ impl DiskFile for RealFile {
             }
         }
         Ok(done)
+    }
+
+    fn fetch(&self, position: u64, bytes: usize) -> Result<Bytes, IoError> {
+        // Memory that is not zeroed first: large reads would write it twice.
+        let mut memory = Vec::with_capacity(bytes);
+        while memory.len() < bytes {
+            let at = position + memory.len() as u64;
+            match rustix::io::pread(&self.file, spare_capacity(&mut memory), at) {
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(self.error("read")(error.into())),
+            }
+        }
+        memory.truncate(bytes);
+        Ok(Bytes::from(memory))
     }
 
     fn write_at(&self, position: u64, bytes: &[u8]) -> Result<(), IoError> {

@@ -166,7 +166,10 @@ pub(super) async fn serve(
         id,
         window: semaphore(shared.limits.in_flight_bytes_per_connection),
         requests: semaphore(u64::from(shared.limits.requests_in_flight_per_connection)),
-        budget: Budget::new(shared.limits.delivery_bytes_per_connection),
+        budget: Budget::new(
+            shared.limits.delivery_bytes_per_connection,
+            shared.spare.clone(),
+        ),
         watched: semaphore(WATCHED_MAX),
         address: shared.advertise.clone().unwrap_or(local),
         frame_bytes_max: agreed.frame_bytes_max,

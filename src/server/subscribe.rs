@@ -1,31 +1,28 @@
 //! Subscriptions: push what is durable while there is credit.
 
+mod deliver;
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use falcon_protocol::limits::TOPIC_PARTITIONS_MAX;
 use falcon_protocol::message::{
     self, Credit, DELIVER_HEADER_BYTES, Empty, StartPosition, Subscribe, Subscribed,
     SubscribedPartition,
 };
-use falcon_protocol::{ErrorCode, Frame, Kind, Offset, PartitionId};
+use falcon_protocol::{ErrorCode, Frame, Kind, PartitionId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
+use self::deliver::{Position, Sent};
 use super::budget::Budget;
 use super::connection::{Connection, WATCHED_MAX};
-use super::fetch::{head, too_large};
 use super::outbox::{Delivery, Outbox};
 use super::refusal::Refusal;
 use crate::clock::Instant;
 use crate::reader::Reader;
-use crate::writer::{PartitionView, Watch};
-
-/// Bytes read at a time: large enough to be cheap, small enough that partitions take turns.
-const CHUNK_BYTES: usize = 512 * 1024;
+use crate::writer::PartitionView;
 
 /// The read task's grip on a subscription. Dropping it ends the subscription.
 pub(super) struct SubscriptionHandle {
@@ -94,13 +91,6 @@ impl Drop for SubscriptionHandle {
     }
 }
 
-/// One partition of a subscription.
-struct Position {
-    view: Arc<PartitionView>,
-    next: Offset,
-    _watch: Watch,
-}
-
 struct Subscription {
     number: u32,
     control: Arc<Control>,
@@ -117,10 +107,7 @@ struct Subscription {
     turn: usize,
     /// When it was asked for.
     begun: Instant,
-    sent_bytes: u64,
-    /// Bytes of the last chunk.
-    recent_bytes: usize,
-    sent_records: u64,
+    sent: Sent,
 }
 
 impl Connection {
@@ -165,9 +152,7 @@ impl Connection {
             positions: Vec::with_capacity(starts.len()),
             turn: 0,
             begun: self.begun,
-            sent_bytes: 0,
-            recent_bytes: 0,
-            sent_records: 0,
+            sent: Sent::default(),
         };
         self.subscriptions
             .insert(number, SubscriptionHandle { control });
@@ -269,11 +254,7 @@ impl Subscription {
                 log_start: view.log_start(),
                 high_watermark: view.high_watermark(),
             });
-            self.positions.push(Position {
-                view,
-                next: offset,
-                _watch: watch,
-            });
+            self.positions.push(Position::new(view, offset, watch));
         }
         match message::encode(&Subscribed { partitions }) {
             Ok(body) => self.outbox.answer(Kind::Subscribe, self.number, body),
@@ -285,108 +266,4 @@ impl Subscription {
         }
         true
     }
-
-    async fn deliver(&mut self) {
-        loop {
-            // A change that happens from here on leaves a permit with `changed`.
-            match self.next_with_data() {
-                Some(index) if self.credit_bytes() > 0 => {
-                    if !self.deliver_from(index).await {
-                        return;
-                    }
-                }
-                Some(_) | None => self.control.changed.notified().await,
-            }
-        }
-    }
-
-    /// Bytes that may be sent now; 0 when either total is used up.
-    fn credit_bytes(&self) -> u64 {
-        if self.control.records_total.load(Ordering::Acquire) <= self.sent_records {
-            return 0;
-        }
-        self.control
-            .bytes_total
-            .load(Ordering::Acquire)
-            .saturating_sub(self.sent_bytes)
-    }
-
-    fn next_with_data(&mut self) -> Option<usize> {
-        let count = self.positions.len();
-        let order = (0..count).map(|step| (self.turn + step) % count);
-        let mut ready = order.filter(|index| {
-            self.positions.get(*index).is_some_and(|position| {
-                position.view.is_deleted() || position.next < position.view.high_watermark()
-            })
-        });
-        let found = ready.next()?;
-        self.turn = found + 1;
-        Some(found)
-    }
-
-    /// Sends one delivery, or ends a partition that cannot go on. False: the connection is over.
-    async fn deliver_from(&mut self, index: usize) -> bool {
-        let Some(position) = self.positions.get_mut(index) else {
-            return true;
-        };
-        let used = self.control.bytes_total.load(Ordering::Acquire);
-        let credit = usize::try_from(used.saturating_sub(self.sent_bytes)).unwrap_or(usize::MAX);
-        // Batches are likely as large as the last one: one that was not paid for is read twice.
-        let bytes_max = CHUNK_BYTES
-            .max(self.recent_bytes)
-            .min(self.budget.bytes())
-            .min(self.frame_room)
-            .min(credit);
-        let view = &position.view;
-        let read = self
-            .budget
-            .read(&self.reader, view, position.next, bytes_max.max(1));
-        let refusal = match read.await {
-            Ok(None) => return true,
-            Ok(Some((chunk, permit))) if chunk.bytes <= self.frame_room => {
-                self.sent_bytes += chunk.bytes as u64;
-                self.recent_bytes = chunk.bytes;
-                self.sent_records += chunk.records;
-                position.next = chunk.next;
-                let head = head(Kind::Deliver, self.number, view, chunk.bytes);
-                let (batches, permit) = (chunk.batches, Some(permit));
-                let server = &self.outbox.metrics().server;
-                server.records_delivered.add(chunk.records);
-                let delivery = Delivery {
-                    kind: Kind::Deliver,
-                    head,
-                    batches,
-                    permit,
-                    request: None,
-                };
-                return self.deliveries.send(delivery).await.is_ok();
-            }
-            Ok(Some((chunk, _))) => too_large(chunk.bytes, self.frame_room),
-            Err(failure) => Refusal::from(failure),
-        };
-        let refusal = refusal.partition(position.view.id.partition);
-        debug!(
-            subscription = self.number,
-            code = refusal.code.name(),
-            text = refusal.body.text,
-            "a partition of a subscription ends"
-        );
-        self.positions.swap_remove(index);
-        self.outbox.count(&refusal);
-        let head = ended(self.number, &refusal);
-        let last = Delivery {
-            kind: Kind::PartitionEnded,
-            head,
-            batches: Vec::new(),
-            permit: None,
-            request: None,
-        };
-        self.deliveries.send(last).await.is_ok()
-    }
-}
-
-fn ended(number: u32, refusal: &Refusal) -> Bytes {
-    let mut frame = Frame::refusal(Kind::PartitionEnded, number, refusal.code, refusal.encode());
-    frame.header.is_response = false;
-    frame.to_bytes()
 }

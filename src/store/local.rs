@@ -25,7 +25,7 @@ mod synced;
 mod tests;
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -45,8 +45,8 @@ use self::open::gaps::Doubts;
 pub use self::rescue::{Rescue, RescueError};
 use self::segments::Segments;
 use super::{
-    CommitError, CommitGroup, CommitSeq, Damage, Extent, Lookup, Purpose, ReadError, Row, Store,
-    Usage,
+    Ahead, CommitError, CommitGroup, CommitSeq, Damage, Extent, Lookup, Purpose, ReadError, Row,
+    Store, Usage,
 };
 use crate::io::{Disk, DiskFile, DiskLock, IoError};
 pub use config::{IndexReport, LocalConfig, OpenError, RecoveryReport, TornTail};
@@ -201,14 +201,14 @@ impl Store for LocalStore {
         read::lookup(&self.shared, partition, offset..end, bytes_max)
     }
 
-    fn read(
+    fn read_telling(
         &self,
         partition: PartitionId,
-        offset: Offset,
-        end: Offset,
+        range: Range<Offset>,
         bytes_max: usize,
+        tell: &mut dyn FnMut(Ahead),
     ) -> Result<Vec<bytes::Bytes>, ReadError> {
-        read::read(&self.shared, partition, offset..end, bytes_max)
+        read::read(&self.shared, partition, (range, bytes_max), tell)
     }
 
     fn find_time(

@@ -25,6 +25,7 @@ mod loaded;
 mod memory;
 mod peer;
 mod pipes;
+mod reading_ahead;
 mod readme;
 mod records;
 mod rejections;

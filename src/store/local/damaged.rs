@@ -110,7 +110,7 @@ pub(super) fn look_again(shared: &Shared, damage: &[Damage]) {
             if reads > READS_MAX {
                 return;
             }
-            at = match read::read(shared, *partition, at..end, READ_BYTES) {
+            at = match read::read(shared, *partition, (at..end, READ_BYTES), &mut |_| {}) {
                 Ok(runs) => match end_of(&runs) {
                     Some(next) if next > at => next,
                     Some(_) | None => break,

@@ -254,11 +254,17 @@ impl Index {
         if let Some(place) = recent.filter(|place| place.contains(from)) {
             return Ok(Some(place));
         }
-        let sealed = self.footers.first_from(partition, from).map_err(refused)?;
-        if let Some(place) = sealed.filter(|place| place.contains(from)) {
-            return Ok(Some(place));
+        let sealed = self.footers.first_from(partition, from).map_err(refused);
+        if let Ok(Some(place)) = &sealed
+            && place.contains(from)
+        {
+            return Ok(Some(*place));
         }
         let older = self.look_in_tree(partition, from)?;
+        if let Some(place) = older.filter(|place| place.contains(from)) {
+            return Ok(Some(place));
+        }
+        let sealed = sealed?;
         let found = [older, sealed, recent].into_iter().flatten();
         Ok(found.min_by_key(|place| place.extent.base_offset))
     }

@@ -4,8 +4,10 @@
 //! expected offset, and that damage is named exactly. Must not know: who asks.
 
 mod exact;
+mod plan;
 mod walk;
 
+use std::cell::Cell;
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -14,18 +16,14 @@ use bytes::Bytes;
 use falcon_protocol::{Offset, PartitionId};
 
 use self::exact::read_exactly;
+use self::plan::Plan;
 use self::walk::{Anomaly, Taker, Window, read_extent};
 use super::Shared;
 use super::index::Place;
-use crate::store::{Damage, Extent, Lookup, ReadError};
+use crate::store::{Ahead, Damage, Extent, Lookup, ReadError};
 
 /// Longest that a read waits until the index is mended.
 const REBUILD_WAIT: Duration = Duration::from_secs(10);
-
-/// Extents looked at to find out how much to fetch at once.
-const SPAN_EXTENTS_MAX: usize = 16;
-/// Bytes between two extents that are worth fetching in vain.
-const SPAN_GAP: u64 = 16 << 10;
 
 fn cached(shared: &Shared, place: &Place) -> Option<Bytes> {
     let bytes = usize::try_from(place.extent.bytes).ok()?;
@@ -66,35 +64,51 @@ pub(super) fn lookup(
     }
 }
 
-/// Batches from the cache or the device.
+/// Batches from the cache or the device. Where the read ends is told before it begins, if that is sure.
 pub(super) fn read(
     shared: &Shared,
     partition: PartitionId,
-    range: Range<Offset>,
-    bytes_max: usize,
+    (range, bytes_max): (Range<Offset>, usize),
+    tell: &mut dyn FnMut(Ahead),
 ) -> Result<Vec<Bytes>, ReadError> {
     let mut taker = Taker::new(partition, range, bytes_max);
-    let mut window = Window::default();
+    if !taker.wants_more() {
+        return Ok(Vec::new());
+    }
+    let look = |offset| find(shared, partition, offset);
+    let mut plan = Plan::of(&taker, look)?;
+    let ahead = Cell::new(plan.ahead());
+    let mut tell = || {
+        if let Some(ahead) = ahead.take() {
+            tell(ahead);
+        }
+    };
+    let mut window = Window::new(&mut tell);
     let mut stale = None;
     while taker.wants_more() {
         let offset = taker.next();
-        let place = find(shared, partition, offset)?;
-        let Some(place) = place.filter(|place| place.contains(offset)) else {
-            return finish(taker, not_found(shared, partition, offset, place.as_ref()));
+        let Some(place) = plan.place(offset) else {
+            if taker.is_empty() {
+                return Err(not_found(shared, partition, offset, plan.gap.as_ref()));
+            }
+            if plan.ahead().is_some() {
+                break;
+            }
+            plan = Plan::of(&taker, look)?;
+            if !plan.fits(&taker) {
+                break;
+            }
+            continue;
         };
-        if place.extent.base_offset >= taker.end() {
-            break;
-        }
         if let Some(bytes) = cached(shared, &place)
             && taker.take_cached(&place, &bytes).is_ok()
         {
             continue;
         }
-        // The start of an extent that does not fit would be read now, and once more the next time.
-        if !taker.has_room_for(&place) {
-            break;
-        }
-        let wanted = (span(shared, &place, &mut taker), place.extent.bytes);
+        let wanted = (
+            taker.plan_fetch(&place, plan.span_end()),
+            place.extent.bytes,
+        );
         let read = match shared.segments.reader(place.segment, wanted) {
             Ok(file) => read_extent(file.as_ref(), &place, &mut taker, &mut window)
                 .or_else(|Anomaly| read_exactly(file.as_ref(), &place, &mut taker)),
@@ -107,7 +121,10 @@ pub(super) fn read(
         // the records are dead, or a copy is elsewhere.
         let is_live = shared.segments.infos().contains_key(&place.segment);
         if !is_live && stale.replace(place) != Some(place) {
-            window = Window::default();
+            window.clear();
+            // Where it ends is not so sure any more.
+            ahead.set(None);
+            plan = Plan::of(&taker, look)?;
             continue;
         }
         if !is_live {
@@ -122,31 +139,6 @@ pub(super) fn read(
     Ok(taker.into_batches())
 }
 
-/// Tells the taker how far the extents it is going to take lie together, and answers that.
-fn span(shared: &Shared, first: &Place, taker: &mut Taker) -> usize {
-    let bytes = |place: &Place| place.extent.bytes as usize;
-    let mut last = *first;
-    let mut left = taker.bytes_left().saturating_sub(bytes(first));
-    for _ in 0..SPAN_EXTENTS_MAX {
-        let from = last.extent.end_offset();
-        if from >= taker.end() || left == 0 {
-            break;
-        }
-        let next = shared.index.first_from(taker.partition(), from);
-        let Ok(Some(next)) = next else { break };
-        let end = last.position + u64::from(last.extent.bytes);
-        let gap = next.position.checked_sub(end);
-        let is_near = next.segment == first.segment && gap.is_some_and(|gap| gap <= SPAN_GAP);
-        if !is_near || bytes(&next) > left {
-            break;
-        }
-        left -= bytes(&next);
-        last = next;
-    }
-    let end = last.position + u64::from(last.extent.bytes);
-    taker.plan_fetch(first, end)
-}
-
 /// All batches of an extent, checked; an error unless every byte of it is what it should be.
 pub(super) fn whole_extent(
     shared: &Shared,
@@ -158,8 +150,13 @@ pub(super) fn whole_extent(
     let mut taker = Taker::new(partition, range, place.extent.bytes as usize);
     let file = shared.segments.handle(place.segment);
     let file = file.map_err(|error| ReadError::Io(Arc::new(error)))?;
-    read_extent(file.as_ref(), place, &mut taker, &mut Window::default())
-        .or_else(|Anomaly| read_exactly(file.as_ref(), place, &mut taker))?;
+    read_extent(
+        file.as_ref(),
+        place,
+        &mut taker,
+        &mut Window::new(&mut || {}),
+    )
+    .or_else(|Anomaly| read_exactly(file.as_ref(), place, &mut taker))?;
     let missing = taker.next()..place.extent.end_offset();
     let batches = taker.into_batches();
     let bytes: usize = batches.iter().map(Bytes::len).sum();
@@ -188,8 +185,8 @@ fn unanswered(shared: &Shared, error: Arc<sled::Error>) -> ReadError {
     ReadError::Index(error)
 }
 
-/// Where sled or a footer fails, this waits for the keeper to look its content up elsewhere: a device that took the
-/// index along may well serve the records.
+/// Where sled or a footer that it points to fails, this waits for the keeper to look its content up elsewhere: a device
+/// that took the index along may well serve the records. Any other footer that cannot be read is an error at once.
 fn find(shared: &Shared, partition: PartitionId, from: Offset) -> Result<Option<Place>, ReadError> {
     match shared.index.first_from(partition, from) {
         Ok(place) => Ok(place),

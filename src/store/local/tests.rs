@@ -1,5 +1,6 @@
 //! The local store against a model, under crashes, rot and failing devices.
 
+mod ahead;
 mod blocks;
 mod crash;
 mod faults;

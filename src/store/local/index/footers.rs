@@ -137,7 +137,7 @@ impl Footers {
     }
 
     /// The extent that contains `from`, else the first one after it. Of two that contain it the one in the later
-    /// segment counts.
+    /// segment counts. A footer that cannot be read is an error only where no other one has the extent.
     pub(super) fn first_from(
         &self,
         partition: PartitionId,
@@ -152,12 +152,18 @@ impl Footers {
             }
         };
         let spans = |held: &&Held| held.share.base <= from && from < held.share.end;
+        let mut refused = None;
         for held in held.iter().rev().filter(spans) {
-            match self.rows(&held.seal)?.first_from(partition, from)? {
-                Some(place) if place.contains(from) => return Ok(Some(place)),
-                Some(place) => nearer(place),
-                None => {}
+            let rows = self.rows(&held.seal);
+            match rows.and_then(|rows| rows.first_from(partition, from)) {
+                Ok(Some(place)) if place.contains(from) => return Ok(Some(place)),
+                Ok(Some(place)) => nearer(place),
+                Ok(None) => {}
+                Err(error) => refused = Some(error),
             }
+        }
+        if let Some(error) = refused {
+            return Err(error);
         }
         let later = held.iter().rev().filter(|held| from < held.share.base);
         if let Some(held) = later.min_by_key(|held| held.share.base)

@@ -69,11 +69,15 @@ impl Taker {
         self.bytes_left
     }
 
-    /// Whether an extent is wanted now: nothing was taken yet, or all of it fits, or to read its start once
-    /// more costs little.
-    pub(super) fn has_room_for(&self, place: &Place) -> bool {
-        let bytes = place.extent.bytes as usize;
-        self.runs.is_empty() || bytes <= self.bytes_left.max(FETCH_SMALL_BYTES)
+    /// Up to which size another extent is worth beginning: all of it fits, or to read its start once more
+    /// costs little.
+    pub(super) fn room(&self) -> usize {
+        self.bytes_left.max(FETCH_SMALL_BYTES)
+    }
+
+    /// Whether nothing was taken yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
     }
 
     /// Notes that what is wanted reaches from an extent to `end`; answers how much is fetched at once.
@@ -167,14 +171,29 @@ impl Taker {
 }
 
 /// The last bytes fetched, for small extents that lie near each other.
-#[derive(Debug, Default)]
-pub(super) struct Window {
+pub(super) struct Window<'a> {
     segment: u64,
     position: u64,
     bytes: Bytes,
+    /// Told when what follows may be read too.
+    tell: &'a mut dyn FnMut(),
 }
 
-impl Window {
+impl<'a> Window<'a> {
+    pub(super) fn new(tell: &'a mut dyn FnMut()) -> Self {
+        Self {
+            segment: 0,
+            position: 0,
+            bytes: Bytes::new(),
+            tell,
+        }
+    }
+
+    /// Forgets what was fetched.
+    pub(super) fn clear(&mut self) {
+        self.bytes = Bytes::new();
+    }
+
     /// `bytes` bytes at a position, or fewer at the end of the file; fetches `ahead` where it must.
     fn fetch(
         &mut self,
@@ -191,12 +210,9 @@ impl Window {
         {
             return Ok(self.bytes.slice(skip..end));
         }
-        let fetched = file.fetch(position, bytes.max(ahead));
-        *self = Self {
-            segment,
-            position,
-            bytes: fetched.map_err(|_| Anomaly)?,
-        };
+        let fetched = file.fetch_telling(position, bytes.max(ahead), self.tell);
+        self.bytes = fetched.map_err(|_| Anomaly)?;
+        (self.segment, self.position) = (segment, position);
         Ok(self.bytes.slice(..bytes.min(self.bytes.len())))
     }
 
@@ -216,7 +232,7 @@ pub(super) fn read_extent(
     file: &dyn DiskFile,
     place: &Place,
     taker: &mut Taker,
-    window: &mut Window,
+    window: &mut Window<'_>,
 ) -> Result<(), Anomaly> {
     let ahead = taker.ahead;
     let end = place.position + u64::from(place.extent.bytes);

@@ -157,6 +157,49 @@ fn an_index_that_fails_is_replaced_from_the_journal_while_the_broker_runs() {
     assert_eq!(values(&store, P, 0, 1).unwrap().len(), 1);
 }
 
+#[test]
+fn a_footer_that_cannot_be_read_is_an_error_at_once() {
+    let mut bench = Bench::new();
+    bench.config.cache_bytes = 0;
+    bench.config.index_dir = None;
+    let (store, ..) = bench.open();
+    for base in 0..60 {
+        if store.wants_snapshot() {
+            store.commit_snapshot(Vec::new()).unwrap();
+        }
+        append(&store, P, base, &[&[b'v'; 700]]);
+    }
+    store.close(Vec::new()).unwrap();
+    drop(store);
+    let (store, ..) = bench.open();
+    wait_until(|| store.shared.index.report().is_some());
+    let (seal, end) = {
+        let infos = store.shared.segments.infos();
+        let (_, first) = infos.first_key_value().unwrap();
+        assert!(first.is_by_footer);
+        (first.seal.unwrap(), first.shares[0].1.end.0)
+    };
+    let footer = seal.footer_position..seal.footer_position + seal.footer_bytes;
+    let path = bench.segment_path(seal.segment);
+    assert!(bench.disk.make_unreadable(&path, footer));
+    // There is no sled whose content could come back: nothing to wait for.
+    let (tell, told) = std::sync::mpsc::channel();
+    let reading = Arc::clone(&store);
+    let reader = std::thread::Builder::new().spawn(move || {
+        for offset in 0..end.min(8) {
+            let refused = values(&reading, P, offset, end).unwrap_err();
+            assert!(matches!(refused, ReadError::Index(_)), "{refused}");
+        }
+        tell.send(()).unwrap();
+    });
+    let deadline = std::time::Duration::from_secs(30);
+    told.recv_timeout(deadline).expect("no read waits for sled");
+    reader.unwrap().join().unwrap();
+    assert!(!values(&store, P, end, 60).unwrap().is_empty());
+    bench.disk.make_readable();
+    assert!(!values(&store, P, 0, end).unwrap().is_empty());
+}
+
 fn wait_until(is_so: impl Fn() -> bool) {
     for _ in 0..1000 {
         if is_so() {

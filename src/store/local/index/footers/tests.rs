@@ -1,10 +1,11 @@
 use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
 
 use super::*;
 use crate::io::{Disk, SimDisk};
 use crate::store::Extent;
-use crate::store::local::index::MemoryIndex;
+use crate::store::local::index::{Index, MemoryIndex, Opened, Paging, open};
 use crate::store::local::journal::footer::{Summary, encode};
 
 pub(in crate::store::local::index) fn partition(number: u32) -> PartitionId {
@@ -135,4 +136,89 @@ fn footers_answer_what_memory_answers() {
             }
         }
     }
+}
+
+fn journal() -> (SimDisk, Arc<Segments>) {
+    let disk = SimDisk::new();
+    let dir = Path::new("/journal");
+    disk.create_dir_all(dir).unwrap();
+    let segments = Segments::new(Arc::new(disk.clone()), dir, false);
+    (disk, Arc::new(segments))
+}
+
+/// Extents of ten records each from these offsets on, in one segment.
+fn places(segment: u64, bases: &[u64]) -> MemoryIndex {
+    let mut memory = MemoryIndex::default();
+    for base in bases {
+        let extent = Extent {
+            base_offset: Offset(*base),
+            record_count: 10,
+            bytes: 100,
+            max_timestamp_ms: 0,
+            append_time_ms: 0,
+        };
+        let place = Place {
+            segment,
+            position: 4096,
+            extent,
+            is_copy: false,
+        };
+        memory.insert(partition(0), place);
+    }
+    memory
+}
+
+#[test]
+fn a_footer_that_cannot_be_read_is_passed_over_where_another_has_the_extent() {
+    let (disk, segments) = journal();
+    seal(&segments, &disk, &places(1, &[0, 10]), 1);
+    seal(&segments, &disk, &places(2, &[10, 40]), 2);
+    let footers = Footers::new(Arc::clone(&segments));
+    footers.recount();
+    let find = |from| footers.first_from(partition(0), Offset(from));
+    let segment_of = |from| find(from).unwrap().map(|place| place.segment);
+    assert_eq!(segment_of(12), Some(2));
+    assert!(disk.make_unreadable(&segments.path(2), 4096..1 << 20));
+    assert_eq!(segment_of(12), Some(1), "the bytes are in both");
+    assert_eq!(segment_of(3), Some(1));
+    assert!(find(20).is_err(), "the other one may have it");
+    assert!(find(41).is_err());
+    assert_eq!(segment_of(60), None);
+}
+
+#[test]
+fn a_footer_that_cannot_be_read_is_passed_over_where_sled_has_the_extent() {
+    let (disk, segments) = journal();
+    seal(&segments, &disk, &places(2, &[0, 40]), 2);
+    let dir = tempfile::tempdir().unwrap();
+    let opened = open(&dir.path().join("index"), Duration::from_secs(60), &|| {
+        false
+    });
+    let Opened::Ready(tree) = opened else {
+        panic!("sled does not open");
+    };
+    let older = places(1, &[10]);
+    seal(&segments, &disk, &older, 1);
+    if let Some(info) = segments.infos_mut().get_mut(&1) {
+        info.is_by_footer = false;
+        info.is_indexed = true;
+    }
+    let mut paging = Paging::default();
+    for (partition, place) in older.of_segment(1) {
+        paging.add(partition, &place);
+    }
+    tree.insert(&paging.finish()).unwrap();
+    let index = Index::new(MemoryIndex::default(), Arc::clone(&segments));
+    index.set_tree(Some(tree));
+    let find = |from| index.first_from(partition(0), Offset(from));
+    assert!(disk.make_unreadable(&segments.path(2), 4096..1 << 20));
+    assert_eq!(
+        find(12).unwrap(),
+        older.first_from(partition(0), Offset(12))
+    );
+    assert!(
+        find(3).is_err(),
+        "sled has what follows, the footer may have it"
+    );
+    assert!(!index.is_suspect(), "sled is not to blame");
 }
