@@ -183,7 +183,10 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Group(command) => block_on(interruptible(group::run(command, global))),
         Command::Why(args) => block_on(interruptible(why::run(args, global))),
         // It deletes what it made, also when it is interrupted.
-        Command::Bench(command) => block_on(bench::run(command, global)),
+        Command::Bench(command) => {
+            let pacers = command.pacers();
+            block_on_more(pacers, bench::run(command, global))
+        }
         Command::Demo(args) => block_on(interruptible(demo::run(args, global))),
         Command::Serve(_)
         | Command::Config(_)
@@ -212,7 +215,17 @@ fn start_log(verbose: u8, least: &str) -> Result<(), CliError> {
 }
 
 fn block_on(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    block_on_more(0, command)
+}
+
+/// With so many workers beyond one for each core.
+fn block_on_more(
+    workers: usize,
+    command: impl Future<Output = Result<(), CliError>>,
+) -> Result<(), CliError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores + workers)
         .enable_all()
         .build()
         .map_err(|error| CliError::failed("start threads", &error, "raise the process limits"))?;

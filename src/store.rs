@@ -247,7 +247,7 @@ pub trait Replay {
 /// A durable home for partitioned logs and small tables.
 ///
 /// INVARIANT: one thread calls `commit`, `commit_snapshot`, `tidy` and `close`. `durable` may run on another one beside
-/// `commit` and `check_room`, and beside nothing else of these. Any thread may read.
+/// `commit`, `check_room` and `wants_snapshot`, and beside nothing else of these. Any thread may read.
 pub trait Store: Send + Sync + 'static {
     /// Number of this ownership of the data; higher than that of any earlier owner.
     fn epoch(&self) -> u32;

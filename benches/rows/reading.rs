@@ -22,8 +22,8 @@ const SMALL_BYTES: f64 = 1e9;
 const LARGE_BYTES: f64 = 2e9;
 
 fn replay(stage: &Stage, broker: &Broker, topic: Topic<'_>) -> Fallible<Ran> {
-    let (name, size) = (topic.name, topic.record_bytes);
-    stage.bench(broker, &format!("replay --topic {name} --size {size}"))
+    let name = topic.name;
+    stage.bench(broker, &format!("replay --topic {name}"))
 }
 
 fn delete(stage: &Stage, broker: &Broker, topic: Topic<'_>) -> Fallible<()> {

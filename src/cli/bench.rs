@@ -54,6 +54,26 @@ pub(crate) enum BenchCommand {
     Scale(scale::ScaleArgs),
 }
 
+/// LIMIT: workers of the runtime for tasks that keep a pace.
+const PACERS_MAX: u32 = 64;
+
+impl BenchCommand {
+    /// Tasks that keep a pace, each by sleeping on a worker of the runtime.
+    pub(super) fn pacers(&self) -> usize {
+        let pacers = match self {
+            Self::Publish(args) if args.rate.is_some() => args.publishers.min(PACERS_MAX),
+            Self::Latency(args) if args.rate.is_some() => 1,
+            Self::Publish(_)
+            | Self::Replay(_)
+            | Self::Latency(_)
+            | Self::Fanout(_)
+            | Self::Rebalance(_)
+            | Self::Scale(_) => 0,
+        };
+        pacers as usize
+    }
+}
+
 /// What all kinds of load need.
 #[derive(Debug, Clone, Args)]
 struct Load {

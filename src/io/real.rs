@@ -107,9 +107,10 @@ impl RealFile {
 
 impl RealFile {
     /// Zeros from the end of the file on, where the file system cannot set space aside.
-    fn fill(&self, end: u64) -> Result<(), IoError> {
+    fn fill(&self, from: u64, end: u64) -> Result<(), IoError> {
         let zeros = vec![0; FILL_BYTES];
-        let mut position = self.len_bytes()?;
+        // What is before `from` is somebody's, who may write it just now.
+        let mut position = self.len_bytes()?.max(from);
         while position < end {
             let left = usize::try_from(end - position).unwrap_or(FILL_BYTES);
             let chunk = zeros.get(..left).unwrap_or(&zeros);
@@ -164,7 +165,7 @@ impl DiskFile for RealFile {
             return match fallocate(&self.file, FallocateFlags::empty(), from, bytes) {
                 Ok(()) => Ok(()),
                 Err(Errno::INTR) => continue,
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.fill(end),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.fill(from, end),
                 Err(error) => Err(self.error("reserve space in")(error.into())),
             };
         }

@@ -9,12 +9,12 @@ use super::error::{OffsetsError, ProducerError, PublishError, StepError, TopicEr
 use super::fences::Fenced;
 use crate::store::Purpose;
 
-/// Called once, on the writer's thread, with the outcome. Must not block.
+/// Called once, on one of the writer's threads, with the outcome. Must not block.
 pub type Answer<T, E> = Box<dyn FnOnce(Result<T, E>) + Send>;
 
 /// Has answers that leave when the turn has given all of its answers.
 pub trait Flush: Send + Sync {
-    /// Sends them; `count` have some to send. Called on the writer's thread: must not block.
+    /// Sends them; `count` have some to send. Called on one of the writer's threads: must not block.
     fn flush(&self, count: usize);
 }
 
@@ -25,7 +25,7 @@ type Give = dyn FnOnce(Result<Appended, PublishError>) -> Option<Arc<dyn Flush>>
 pub struct PublishAnswer(Box<Give>);
 
 impl PublishAnswer {
-    /// Calls `answer` once, on the writer's thread. Must not block. Who is returned is flushed behind
+    /// Calls `answer` once, on one of the writer's threads. Must not block. Who is returned is flushed behind
     /// the last answer of the turn.
     pub fn new(
         answer: impl FnOnce(Result<Appended, PublishError>) -> Option<Arc<dyn Flush>> + Send + 'static,

@@ -89,6 +89,9 @@ impl Finisher {
         } = turned;
         let mut offsets_count = None;
         let outcome = match committed {
+            // A thread that ended by a panic may have left a hole before it; and a turn of duplicates alone repeats
+            // what was not made durable. Refusals have their own words.
+            Ok(_) if self.has_failed() => Err(JournalError::OutcomeUnknown),
             Ok(Some(seq)) => match self.store.durable(seq) {
                 Ok(()) => {
                     offsets_count = self.show(visible);
@@ -96,7 +99,6 @@ impl Finisher {
                 }
                 Err(failure) => Err(self.fail(&failure, JournalError::OutcomeUnknown)),
             },
-            Ok(None) if self.has_failed() => Err(JournalError::Stopped),
             Ok(None) => Ok(()),
             Err(refused) => Err(refused),
         };

@@ -115,7 +115,7 @@ mod tests {
     fn one_is_worked_on_and_one_waits() {
         let lane = Arc::new(Lane::new());
         let (go, gone) = channel::<()>();
-        let taker = thread::spawn({
+        let taker = thread::Builder::new().spawn({
             let lane = Arc::clone(&lane);
             move || {
                 let mut taken = Vec::new();
@@ -126,19 +126,21 @@ mod tests {
                 taken
             }
         });
+        let taker = taker.expect("a thread");
         assert!(lane.is_idle());
         lane.put(1).expect("taken");
         lane.wait_for_room();
         lane.put(2).expect("taken");
         assert!(!lane.is_idle());
         let (done, putting) = channel();
-        let putter = thread::spawn({
+        let putter = thread::Builder::new().spawn({
             let lane = Arc::clone(&lane);
             move || {
                 lane.put(3).expect("taken");
                 done.send(()).expect("somebody listens");
             }
         });
+        let putter = putter.expect("a thread");
         assert!(putting.try_recv().is_err());
         go.send(()).expect("it works");
         putting.recv().expect("there is room now");

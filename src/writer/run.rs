@@ -199,6 +199,9 @@ impl Writer {
     /// Goes on in the next segment.
     fn roll(&mut self) -> Result<(), JournalError> {
         self.lane.wait_until_idle();
+        if self.finisher.has_failed() {
+            return Err(JournalError::Stopped);
+        }
         let snapshot = self.state.rows(&self.views.offsets());
         let rolled = self.finisher.store.commit_snapshot(snapshot);
         rolled.map(drop).map_err(|failure| self.refusal(&failure))

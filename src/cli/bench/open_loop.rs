@@ -89,8 +89,9 @@ impl OpenLoop {
         let (pace, span) = (self.pace, self.span);
         let mut waiter = JoinSet::new();
         waiter.spawn(wait_for(tickets, Arc::clone(stage), span, self.size));
-        let handle = tokio::runtime::Handle::current();
-        let pacer = tokio::task::spawn_blocking(move || {
+        // A task, as those that publish in a service, though it sleeps as a thread does: `cli` has a worker more for it.
+        let mut pacer = JoinSet::new();
+        pacer.spawn(async move {
             let end = tokio::time::Instant::from_std(span.until.after(LATE_MAX).into_std());
             for sent in 0.. {
                 let due = pace.due(sent);
@@ -101,18 +102,20 @@ impl OpenLoop {
                 let (partition, record) = record(due, sent);
                 let sending = self.publisher.send_to(partition, record);
                 // CANCEL SAFETY: a send that is dropped has not taken the record.
-                let Ok(sent) = handle.block_on(async { timeout_at(end, sending).await }) else {
+                let Ok(sent) = timeout_at(end, sending).await else {
                     break;
                 };
                 // The waiter ends early with an error, or with the whole run.
-                if to.blocking_send((due, sent?)).is_err() || Instant::now() > end.into_std().into()
-                {
+                if to.send((due, sent?)).await.is_err() || Instant::now() > end.into_std().into() {
                     break;
                 }
+                // What it has woken runs before this thread sleeps.
+                tokio::task::yield_now().await;
             }
             Ok::<_, PublishError>(())
         });
-        pacer.await.unwrap_or(Ok(()))?;
+        let paced = pacer.join_next().await.and_then(Result::ok);
+        paced.unwrap_or(Ok(()))?;
         let waited = waiter.join_next().await.and_then(Result::ok);
         waited.unwrap_or(Ok(()))?;
         let due = pace.due_before(span.until) - pace.due_before(span.from);

@@ -101,25 +101,30 @@ async fn read(client: Client, stage: Arc<Stage>, mut ends: Ends) -> Result<(), C
     let mut all = builder.open().await.map_err(failure)?;
     let (mut records, mut bytes) = (0, 0);
     // Looked up when the partition changes, which it does once in a batch.
-    let (mut partition, mut end) = (None, Offset::default());
-    while ends.open > 0 {
-        let Some(record) = all.next().await else {
-            break;
+    let (mut partition, mut end) = (u32::MAX, Offset::default());
+    loop {
+        // Matched in place: a record that is moved once more costs a tenth.
+        let record = match all.next().await {
+            Some(Ok(record)) => record,
+            Some(Err(error)) => return Err(failure(error)),
+            None => break,
         };
-        let record = record.map_err(failure)?;
-        if partition != Some(record.partition) {
-            partition = Some(record.partition);
-            let found = ends.offsets.get(record.partition.0 as usize);
+        if record.partition.0 != partition {
+            partition = record.partition.0;
+            let found = ends.offsets.get(partition as usize);
             end = found.copied().unwrap_or_default();
         }
-        if record.next_offset() >= end {
-            if record.next_offset() > end {
-                continue;
-            }
-            ends.open -= 1;
+        let next = record.next_offset();
+        if next <= end {
+            records += 1;
+            bytes += record.value.as_ref().map_or(0, |value| value.len() as u64);
         }
-        records += 1;
-        bytes += record.value.as_ref().map_or(0, |value| value.len() as u64);
+        if next == end {
+            ends.open -= 1;
+            if ends.open == 0 {
+                break;
+            }
+        }
         if records == COUNT_EVERY {
             stage.tally.count(records, bytes, true);
             (records, bytes) = (0, 0);

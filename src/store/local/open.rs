@@ -26,7 +26,7 @@ use super::synced::{SyncedFile, SyncedMark};
 use super::{LocalConfig, LocalStore, OpenError, RecoveryReport, Shared, TornTail};
 use crate::io::{Disk, DiskFile, IoError};
 use crate::metrics::ProcessMetrics;
-use crate::store::Replay;
+use crate::store::{Damage, Replay};
 
 #[expect(
     clippy::disallowed_methods,
@@ -96,11 +96,7 @@ impl LocalStore {
         };
         let damage = kept.confirm(survey.damage);
         let doubts = gaps::Doubts {
-            known: damaged::read_file(
-                disk.as_ref(),
-                &damaged_path(&config),
-                folder.identity.journal_id,
-            ),
+            known: known_damage(&config, disk.as_ref(), &folder),
             is_suspect: !missing_segments.is_empty(),
         };
         let mut report = RecoveryReport {
@@ -155,6 +151,11 @@ impl LocalStore {
         };
         Ok((Arc::new(store), report))
     }
+}
+
+/// The damage that an earlier life has found.
+fn known_damage(config: &LocalConfig, disk: &dyn Disk, folder: &Folder) -> Vec<Damage> {
+    damaged::read_file(disk, &damaged_path(config), folder.identity.journal_id)
 }
 
 /// The marker of the last stop, if it is of this journal and nothing followed it.

@@ -131,7 +131,11 @@ impl Device {
         shared: &Shared,
         seq: u64,
     ) -> Result<(), CommitError> {
-        let mut synced = locked(&self.synced);
+        let Ok(mut synced) = self.synced.lock() else {
+            // Somebody panicked half-way: what he had in hand is lost, and nothing may follow it.
+            self.stop();
+            return Err(CommitError::Stopped);
+        };
         if seq < synced.seq {
             return Ok(());
         }
@@ -141,13 +145,12 @@ impl Device {
         self.write(shared, seq, &mut synced)?;
         let groups = std::mem::take(&mut synced.written);
         let Some(last) = groups.last() else {
-            return Ok(());
+            self.stop();
+            return Err(CommitError::Stopped);
         };
         self.sync(shared, last.file.as_ref())?;
         synced.seq = last.seq + 1;
-        publish(shared, last, &groups);
-        let extents = groups.iter().map(|group| group.extents.len()).sum();
-        self.extents.fetch_sub(extents, Ordering::AcqRel);
+        self.publish(shared, last, &groups);
         // ORDER: after the sync, before anybody is told of it.
         let partitions = partitions_of(shared, &groups);
         let at = (last.segment, last.end());
@@ -206,6 +209,45 @@ impl Device {
         }
         Ok(())
     }
+
+    /// Makes synced groups readable.
+    fn publish(&self, shared: &Shared, last: &Written, groups: &[Written]) {
+        // ORDER: the cache before the index, so that what the index finds is still in the cache.
+        {
+            let mut cache = shared.cache.write().unwrap_or_else(PoisonError::into_inner);
+            for group in groups {
+                // Copies are old records that nobody waits for.
+                if group.extents.iter().any(|extent| !extent.is_copy) {
+                    cache.push(group.segment, group.position, group.bytes.clone());
+                }
+            }
+        }
+        {
+            let memory = &shared.index.memory;
+            let mut memory = memory.write().unwrap_or_else(PoisonError::into_inner);
+            let mut bounds = locked(&shared.bounds);
+            for group in groups {
+                for encoded in &group.extents {
+                    let place = Place {
+                        segment: group.segment,
+                        position: group.position + encoded.at,
+                        extent: encoded.extent,
+                        is_copy: encoded.is_copy,
+                    };
+                    memory.insert(encoded.partition, place);
+                    let bounds = bounds.entry(encoded.partition).or_default();
+                    bounds.end = bounds.end.max(encoded.extent.end_offset());
+                }
+                // ORDER: while nobody looks into memory, so that each is counted once.
+                self.extents
+                    .fetch_sub(group.extents.len(), Ordering::AcqRel);
+            }
+        }
+        if let Some(info) = shared.segments.infos_mut().get_mut(&last.segment) {
+            info.groups_end = last.end();
+            info.end_seq = last.seq + 1;
+        }
+    }
 }
 
 /// Where the partitions end that these groups are for; nothing when they are many.
@@ -220,40 +262,4 @@ fn partitions_of(shared: &Shared, groups: &[Written]) -> Vec<(PartitionId, Bound
     let bounds = locked(&shared.bounds);
     let of = |partition| Some((partition, *bounds.get(&partition)?));
     partitions.into_iter().filter_map(of).collect()
-}
-
-/// Makes synced groups readable.
-fn publish(shared: &Shared, last: &Written, groups: &[Written]) {
-    // ORDER: the cache before the index, so that what the index finds is still in the cache.
-    {
-        let mut cache = shared.cache.write().unwrap_or_else(PoisonError::into_inner);
-        for group in groups {
-            // Copies are old records that nobody waits for.
-            if group.extents.iter().any(|extent| !extent.is_copy) {
-                cache.push(group.segment, group.position, group.bytes.clone());
-            }
-        }
-    }
-    {
-        let memory = &shared.index.memory;
-        let mut memory = memory.write().unwrap_or_else(PoisonError::into_inner);
-        let mut bounds = locked(&shared.bounds);
-        for group in groups {
-            for encoded in &group.extents {
-                let place = Place {
-                    segment: group.segment,
-                    position: group.position + encoded.at,
-                    extent: encoded.extent,
-                    is_copy: encoded.is_copy,
-                };
-                memory.insert(encoded.partition, place);
-                let bounds = bounds.entry(encoded.partition).or_default();
-                bounds.end = bounds.end.max(encoded.extent.end_offset());
-            }
-        }
-    }
-    if let Some(info) = shared.segments.infos_mut().get_mut(&last.segment) {
-        info.groups_end = last.end();
-        info.end_seq = last.seq + 1;
-    }
 }

@@ -1,8 +1,8 @@
 //! Going on in the next segment.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use super::space::{full, rows_reserve};
 use super::{Active, Appender};
@@ -22,11 +22,12 @@ impl Appender {
         let Some(active) = &self.active else {
             return true;
         };
-        // ORDER: before those in memory, where they go from here; counted twice is better than not at all.
-        let pending = self.device.extents();
         let memory = shared.index.memory.read();
-        let held = memory.map_or(0, |memory| memory.count(active.segment));
-        if held + pending >= shared.config.segment_extents_max {
+        let memory = memory.unwrap_or_else(PoisonError::into_inner);
+        // ORDER: with memory locked, where they go from here, so that each is counted once.
+        let extents = memory.count(active.segment) + self.device.extents();
+        drop(memory);
+        if extents >= shared.config.segment_extents_max {
             return true;
         }
         // A segment that a snapshot nearly fills still takes as much data again before it rolls.
