@@ -70,6 +70,7 @@ impl Rig {
             first_segment_bytes: 64 << 10,
             // A segment prepared meanwhile would take the fault that was meant for a commit.
             spare_segments: 0,
+            metrics: Arc::clone(&self.metrics),
             ..LocalConfig::new(Path::new("/data"))
         };
         let mut state = State::new(LIMITS);

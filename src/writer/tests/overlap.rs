@@ -14,6 +14,22 @@ fn rig() -> (Rig, PartitionId, PartitionId) {
     (rig, first, second)
 }
 
+/// Holds syncs, also while a test fails: a writer that waits for one would never end.
+struct Held(SimDisk);
+
+impl Held {
+    fn new(rig: &Rig) -> Self {
+        rig.disk.hold_syncs(true);
+        Self(rig.disk.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.hold_syncs(false);
+    }
+}
+
 impl Rig {
     fn send_publish(
         &self,
@@ -47,7 +63,7 @@ impl Rig {
 fn a_group_is_laid_out_while_another_is_synced_and_neither_is_seen() {
     let (rig, first, second) = rig();
     let taken = rig.taken();
-    rig.disk.hold_syncs(true);
+    let held = Held::new(&rig);
     let one = rig.send_publish(first, Producer::default());
     rig.wait_until_taken(taken + 1);
     let two = rig.send_publish(second, Producer::default());
@@ -58,7 +74,7 @@ fn a_group_is_laid_out_while_another_is_synced_and_neither_is_seen() {
         (rig.high_watermark(first), rig.high_watermark(second)),
         (Offset(0), Offset(0))
     );
-    rig.disk.hold_syncs(false);
+    drop(held);
     for answered in [one, two] {
         answered.recv().expect("an answer").expect("published");
     }
@@ -75,7 +91,7 @@ fn a_duplicate_of_a_batch_on_its_way_shares_its_fate() {
     let granted = rig.init(None).expect("granted");
     let producer = sequence(granted.producer_id, 0, 0);
     let taken = rig.taken();
-    rig.disk.hold_syncs(true);
+    let held = Held::new(&rig);
     let original = rig.send_publish(id, producer);
     rig.wait_until_taken(taken + 1);
     let again = rig.send_publish(id, producer);
@@ -84,7 +100,7 @@ fn a_duplicate_of_a_batch_on_its_way_shares_its_fate() {
     let behind = rig.send_publish(id, sequence(granted.producer_id, 0, 1));
     assert!(original.try_recv().is_err() && again.try_recv().is_err());
     rig.disk.fail_sync(1, SimFault::Device);
-    rig.disk.hold_syncs(false);
+    drop(held);
     assert_eq!(
         original.recv().expect("an answer"),
         Err(PublishError::Journal(JournalError::OutcomeUnknown))
@@ -107,9 +123,14 @@ fn a_duplicate_of_a_batch_on_its_way_shares_its_fate() {
 fn what_is_decided_against_durable_offsets_waits_for_the_group_on_its_way() {
     let (rig, id, _) = rig();
     let taken = rig.taken();
-    rig.disk.hold_syncs(true);
+    let before = rig.metrics.journal.groups.value();
+    let held = Held::new(&rig);
     let published = rig.send_publish(id, Producer::default());
     rig.wait_until_taken(taken + 1);
+    let groups = loop_until(|| {
+        let groups = rig.metrics.journal.groups.value();
+        (groups > before).then_some(groups)
+    });
     let (answer, committed) = answer();
     let offsets = vec![(id, Offset(1), String::new())];
     let group = "g".to_owned();
@@ -118,8 +139,17 @@ fn what_is_decided_against_durable_offsets_waits_for_the_group_on_its_way() {
         answer,
     ));
     rig.wait_until_taken(taken + 2);
+    // It is taken, and not decided on: that would be done at once.
+    for _ in 0..100 {
+        std::thread::sleep(std::time::Duration::from_micros(100));
+        assert_eq!(
+            rig.metrics.journal.groups.value(),
+            groups,
+            "it was laid out"
+        );
+    }
     assert!(committed.try_recv().is_err());
-    rig.disk.hold_syncs(false);
+    drop(held);
     published.recv().expect("an answer").expect("published");
     committed.recv().expect("an answer").expect("committed");
     let offsets = rig.views().offsets();
