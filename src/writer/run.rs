@@ -155,11 +155,14 @@ impl Writer {
             self.lane.wait_until_idle();
         }
         let room = self.prepare(turn.demand);
+        let (bytes, count) = (turn.demand.batches, turn.commands.len() as u64);
+        // Many small batches are better off in fewer and larger groups.
+        let is_large =
+            bytes >= self.overlap_bytes && bytes / count.max(1) >= self.overlap_bytes / 4;
         for command in turn.commands {
             self.admit(command, room);
         }
         let turned = self.commit();
-        let is_large = turn.demand.batches >= self.overlap_bytes;
         if turn.is_publishes && (is_large || !self.lane.is_idle()) {
             if let Err(mut left) = self.lane.put(turned) {
                 left.answers.give(Err(JournalError::OutcomeUnknown));
