@@ -51,7 +51,7 @@ impl LocalConfig {
             first_segment_bytes: 8 << 20,
             segment_extents_max: 262_144,
             extent_bytes: 256 << 10,
-            cache_bytes: 32 << 20,
+            cache_bytes: 16 << 20,
             free_floor_bytes: 64 << 20,
             direct_io: true,
             spare_segments: 1,
