@@ -68,21 +68,28 @@ async fn a_lost_answer_leads_to_the_same_bytes_again_and_one_receipt() {
     });
 }
 
-/// Puts five batches in flight, 0 to 4, one record each, and more behind them.
-async fn five_in_flight(
+/// Batches of a partition that may be unanswered.
+pub(crate) const IN_FLIGHT: usize = 8;
+const RECORDS: usize = 16;
+
+/// Puts as many batches in flight as may be, one record each, and more behind them.
+async fn all_in_flight(
     peer: &Peer,
     orders: &falcon_client::Publisher,
 ) -> Vec<falcon_client::Ticket> {
     peer.with(|world| world.is_holding = true);
     let mut tickets = Vec::new();
-    for index in 0..12 {
+    for index in 0..RECORDS {
         // Each record fills a batch.
         let value = format!("{index:0>300}");
         tickets.push(orders.send(value).await.unwrap());
     }
-    peer.until("five batches", |world| world.publishes.len() >= 5)
+    peer.until("batches", |world| world.publishes.len() >= IN_FLIGHT)
         .await;
-    peer.with(|world| assert_eq!(world.publishes.len(), 5, "more in flight than allowed"));
+    peer.with(|world| {
+        let found = world.publishes.len();
+        assert_eq!(found, IN_FLIGHT, "more in flight than allowed");
+    });
     tickets
 }
 
@@ -97,17 +104,17 @@ async fn assert_in_order(peer: &Peer, tickets: Vec<falcon_client::Ticket>) {
         let receipt = within(ticket).await.unwrap();
         assert_eq!(receipt.offset.get(), index as u64);
     }
-    let expected: Vec<String> = (0..12).map(|index| format!("{index:0>300}")).collect();
+    let expected: Vec<String> = (0..RECORDS).map(|index| format!("{index:0>300}")).collect();
     assert_eq!(peer.with(|world| world.values(0)), expected);
 }
 
 #[tokio::test]
-async fn order_holds_across_a_reconnect_with_five_in_flight() {
+async fn order_holds_across_a_reconnect_with_all_in_flight() {
     for step in [OnPublish::DropBefore, OnPublish::DropAfter] {
-        for position in 0..5 {
+        for position in 0..IN_FLIGHT {
             let peer = Peer::start(1).await;
             let orders = small_batches(&peer).await;
-            let tickets = five_in_flight(&peer, &orders).await;
+            let tickets = all_in_flight(&peer, &orders).await;
             peer.script(std::iter::repeat_n(OnPublish::Ack, position).chain([step]));
             peer.with(|world| world.is_holding = false);
             assert_in_order(&peer, tickets).await;
@@ -116,13 +123,13 @@ async fn order_holds_across_a_reconnect_with_five_in_flight() {
 }
 
 #[tokio::test]
-async fn order_holds_when_one_of_five_is_refused_for_a_while() {
+async fn order_holds_when_one_in_flight_is_refused_for_a_while() {
     use falcon_client::ErrorCode::{OutcomeUnknown, QueueFull, StorageFull};
     for code in [QueueFull, StorageFull, OutcomeUnknown] {
-        for position in 0..5 {
+        for position in 0..IN_FLIGHT {
             let peer = Peer::start(1).await;
             let orders = small_batches(&peer).await;
-            let tickets = five_in_flight(&peer, &orders).await;
+            let tickets = all_in_flight(&peer, &orders).await;
             let refusals = [OnPublish::Refuse(code)];
             peer.script(std::iter::repeat_n(OnPublish::Ack, position).chain(refusals));
             peer.with(|world| world.is_holding = false);

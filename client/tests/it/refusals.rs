@@ -1,5 +1,6 @@
 //! Refusals that end a batch, and what they leave behind.
 
+use crate::publishing::IN_FLIGHT;
 use std::time::Duration;
 
 use falcon_client::{Error, ErrorCode, PublishError};
@@ -9,17 +10,17 @@ use crate::within;
 
 #[tokio::test]
 async fn a_definite_refusal_fails_one_batch_and_those_behind_it_arrive_in_order() {
-    for position in 0..5 {
+    for position in 0..IN_FLIGHT {
         let peer = Peer::start(1).await;
         let client = peer.client().await;
         let builder = client.publisher(TOPIC).batch_bytes(500);
         let orders = builder.build().await.unwrap();
         peer.with(|world| world.is_holding = true);
         let mut tickets = Vec::new();
-        for index in 0..12 {
+        for index in 0..16 {
             tickets.push(orders.send(format!("{index:0>300}")).await.unwrap());
         }
-        peer.until("five batches", |world| world.publishes.len() == 5)
+        peer.until("batches", |world| world.publishes.len() == IN_FLIGHT)
             .await;
         let refusal = [OnPublish::Refuse(ErrorCode::InvalidBatch)];
         peer.script(std::iter::repeat_n(OnPublish::Ack, position).chain(refusal));
@@ -35,7 +36,7 @@ async fn a_definite_refusal_fails_one_batch_and_those_behind_it_arrive_in_order(
                 ended.unwrap();
             }
         }
-        let expected: Vec<String> = (0..12)
+        let expected: Vec<String> = (0..16)
             .filter(|index| *index != position)
             .map(|index| format!("{index:0>300}"))
             .collect();
