@@ -63,6 +63,26 @@ fn a_batch_sent_again_gets_its_first_offsets() {
 }
 
 #[test]
+fn all_that_a_client_may_have_in_flight_is_recognised_again() {
+    // What the protocol allows: docs/PROTOCOL.md. Fewer kept here would store a batch twice.
+    const IN_FLIGHT: u64 = 8;
+    let mut state = PartitionState::default();
+    for sequence in 0..IN_FLIGHT + 3 {
+        assert_eq!(
+            publish(&mut state, producer(0, sequence), 1),
+            Ok(append(sequence))
+        );
+    }
+    for sequence in 3..IN_FLIGHT + 3 {
+        let again = publish(&mut state, producer(0, sequence), 1);
+        assert!(
+            matches!(again, Ok(Admission::Duplicate(m)) if m.base_offset == Offset(sequence)),
+            "{sequence}: {again:?}"
+        );
+    }
+}
+
+#[test]
 fn a_gap_and_a_batch_cut_differently_are_out_of_sequence() {
     let mut state = PartitionState::default();
     publish(&mut state, producer(0, 0), 3).expect("first");
