@@ -67,7 +67,7 @@ async fn answers_are_left_to_a_write_task_that_is_busy_or_one_of_many_or_deliver
     flush.flush(1);
     assert!(is_woken(&outbox), "deliveries may follow");
     let mut answers = BytesMut::new();
-    assert!(outbox.take(&mut answers));
+    assert!(outbox.take(&mut answers, None));
     assert_eq!(answers.len(), 3 * ACK_FRAME_BYTES);
     drop(outbox.take_back());
     let mut nothing = Vec::new();
@@ -84,7 +84,7 @@ async fn what_the_socket_does_not_take_is_left_in_order() {
     flush.flush(1);
     assert!(is_woken(&outbox));
     let mut answers = BytesMut::new();
-    outbox.take(&mut answers);
+    outbox.take(&mut answers, None);
     assert_eq!(answers.len(), ACK_FRAME_BYTES);
     drop(outbox.take_back());
     let mut before = Vec::new();
