@@ -273,7 +273,9 @@ impl Subscription {
                 log_start: view.log_start(),
                 high_watermark: view.high_watermark(),
             });
-            self.progress.positions.push(Position::new(view, offset, watch));
+            self.progress
+                .positions
+                .push(Position::new(view, offset, watch));
         }
         match message::encode(&Subscribed { partitions }) {
             Ok(body) => self.outbox.answer(Kind::Subscribe, self.number, body),

@@ -4,6 +4,9 @@
 //! it does anything. Promises: each record is sent by one of the two, in order; nothing beyond the credit; nothing
 //! that would have to be read from the device or waited for: that is left to the task. Must not know: sockets.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use falcon_protocol::Kind;
