@@ -60,6 +60,9 @@ impl Follower {
         let mut positions = positions.iter_mut();
         let position = positions.find(|position| position.view.id == view.id)?;
         let (bytes, records) = sent.credit(&self.control);
+        if bytes == 0 || records == 0 {
+            return None;
+        }
         let bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX);
         let bytes_max = bytes_max.min(self.frame_room).min(DIRECT_BYTES_MAX);
         let chunk = self.reader.tail(view, position.next, bytes_max)?;
