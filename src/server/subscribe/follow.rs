@@ -86,12 +86,10 @@ impl Watcher for Follower {
     }
 
     fn catch_up(&self, view: &PartitionView) -> Option<Arc<dyn Flush>> {
-        match self.send(view) {
-            Some(Direct(flush)) => flush,
-            None => {
-                self.wake();
-                None
-            }
-        }
+        let Some(Direct(flush)) = self.send(view) else {
+            self.wake();
+            return None;
+        };
+        flush
     }
 }
