@@ -121,6 +121,23 @@ impl Reader {
         Ok(Some(Chunk::new(batches, offset)))
     }
 
+    /// What there is from `offset` to the high watermark, when that is in memory and has at most `bytes_max` bytes. Never
+    /// blocks.
+    pub fn tail(&self, view: &PartitionView, offset: Offset, bytes_max: usize) -> Option<Chunk> {
+        let end = check_range(view, offset).ok()?;
+        if offset == end {
+            return None;
+        }
+        match self.store.lookup(view.id, offset, end, bytes_max) {
+            Lookup::Cached(batches) => {
+                let bytes: usize = batches.iter().map(Bytes::len).sum();
+                let chunk = (bytes <= bytes_max).then(|| Chunk::new(batches, offset))?;
+                (chunk.next == end).then_some(chunk)
+            }
+            Lookup::Device => None,
+        }
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&dyn Store) -> T + Send + 'static,

@@ -36,4 +36,4 @@ pub use fences::Fenced;
 pub use handle::{QueueClosed, WriterHandle};
 pub use run::{Running, spawn};
 pub use state::{State, StateLimits};
-pub use views::{PartitionView, Views, Watch, WriteState};
+pub use views::{PartitionView, Views, Watch, Watcher, WriteState};

@@ -170,7 +170,7 @@ fn listed(view: &PartitionView, offset: falcon_protocol::Offset) -> ListedOffset
 async fn wait_for_data(view: &Arc<PartitionView>, fetch: &Fetch) {
     let changed = Arc::new(Notify::new());
     // ORDER: watch, then look: nothing that is appended in between is missed.
-    let _watch = view.watch(&changed);
+    let _watch = view.watch(Arc::<Notify>::clone(&changed));
     let wait = Duration::from_millis(u64::from(fetch.wait_ms.min(FETCH_WAIT_MS_MAX)));
     let arrival = async {
         while view.high_watermark() == fetch.offset && !view.is_deleted() {

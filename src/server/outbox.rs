@@ -5,8 +5,8 @@
 //! read task takes no new request while more than [`ANSWER_BYTES_MAX`] wait.
 //!
 //! While the write task has nothing to do it lends its socket to the outbox: then the answers of a turn
-//! of the writer leave from there, without waking another thread for them. What the socket does not
-//! take at once is left to the write task.
+//! of the writer leave from there, and small deliveries among them, without waking another thread for
+//! them. What the socket does not take at once is left to the write task.
 
 #[cfg(test)]
 mod tests;
@@ -48,14 +48,24 @@ pub(super) struct Delivery {
     pub(super) request: Option<OwnedSemaphorePermit>,
 }
 
+impl Delivery {
+    /// Whether its order among what a subscription sends matters.
+    fn is_of_subscription(&self) -> bool {
+        matches!(self.kind, Kind::Deliver | Kind::PartitionEnded)
+    }
+}
+
+/// A delivery is among the answers. It says who is to be flushed for it, unless somebody was told before.
+pub(super) struct Direct(pub(super) Option<Arc<dyn Flush>>);
+
 #[derive(Debug)]
 pub(super) struct Outbox {
     metrics: Arc<Metrics>,
     state: Mutex<State>,
     /// Bytes of answers that wait.
     waiting: AtomicUsize,
-    /// Open subscriptions of the connection.
-    subscriptions: AtomicUsize,
+    /// Subscriptions of the connection that may be about to send something by themselves.
+    busy: AtomicUsize,
     /// Something waits to be written, or nothing more will come.
     pub(super) wake: Notify,
     /// The buffer was taken.
@@ -68,6 +78,8 @@ struct State {
     is_finished: bool,
     /// The turn that is being answered will flush.
     is_due: bool,
+    /// Deliveries of subscriptions that the write task has not taken yet.
+    deliveries: usize,
     /// Lent by the write task while it waits: everything taken before has been written.
     socket: Option<OwnedWriteHalf>,
 }
@@ -78,7 +90,7 @@ impl Outbox {
             metrics,
             state: Mutex::default(),
             waiting: AtomicUsize::new(0),
-            subscriptions: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
             wake: Notify::new(),
             taken: Notify::new(),
         }
@@ -102,13 +114,23 @@ impl Outbox {
     /// A subscription opens.
     pub(super) fn subscribed(&self) {
         self.metrics.server.subscriptions.rise();
-        self.subscriptions.fetch_add(1, Ordering::Relaxed);
+        self.goes_on();
     }
 
     /// A subscription has ended.
     pub(super) fn unsubscribed(&self) {
         self.metrics.server.subscriptions.fall();
-        self.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        self.rests();
+    }
+
+    /// A subscription has nothing to do until something changes.
+    pub(super) fn rests(&self) {
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A subscription has something to do.
+    pub(super) fn goes_on(&self) {
+        self.busy.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts how long a request took that is answered now.
@@ -167,6 +189,34 @@ impl Outbox {
         (!is_due).then(|| Arc::clone(self) as Arc<dyn Flush>)
     }
 
+    /// A delivery of a subscription is about to be queued for the write task.
+    pub(super) fn delivering(&self) {
+        self.lock().deliveries += 1;
+    }
+
+    /// Queues a delivery among the answers, to be flushed with its turn. `None`: it would overtake another one, or
+    /// wait behind a peer that does not read.
+    pub(super) fn deliver(self: &Arc<Self>, head: &[u8], batches: &[Bytes]) -> Option<Direct> {
+        let bytes: usize = batches.iter().map(Bytes::len).sum();
+        let mut state = self.lock();
+        // INVARIANT: a socket that is lent has been given everything that the write task has taken.
+        let is_clear = state.socket.is_some() && state.deliveries == 0;
+        if !is_clear || state.answers.len() + head.len() + bytes > KEPT_BYTES_MAX {
+            return None;
+        }
+        state.answers.extend_from_slice(head);
+        for batch in batches {
+            state.answers.extend_from_slice(batch);
+        }
+        self.waiting.store(state.answers.len(), Ordering::Relaxed);
+        let is_due = core::mem::replace(&mut state.is_due, true);
+        drop(state);
+        self.metrics.server.frames_sent.of(Kind::Deliver).add(1);
+        Some(Direct(
+            (!is_due).then(|| Arc::clone(self) as Arc<dyn Flush>),
+        ))
+    }
+
     fn fill(&self, write: impl FnOnce(&mut BytesMut)) {
         let mut state = self.lock();
         let was_empty = state.answers.is_empty();
@@ -178,13 +228,17 @@ impl Outbox {
         }
     }
 
-    /// Moves the waiting answers to `into`, which must be empty. Returns whether more may come.
-    pub(super) fn take(&self, into: &mut BytesMut) -> bool {
+    /// Moves the waiting answers to `into`, which must be empty, to be written before `next`. Returns whether more
+    /// may come.
+    pub(super) fn take(&self, into: &mut BytesMut, next: Option<&Delivery>) -> bool {
         if into.capacity() > KEPT_BYTES_MAX {
             *into = BytesMut::new();
         }
         let mut state = self.lock();
         core::mem::swap(&mut state.answers, into);
+        if next.is_some_and(Delivery::is_of_subscription) {
+            state.deliveries = state.deliveries.saturating_sub(1);
+        }
         let is_open = !state.is_finished;
         self.emptied(&state);
         is_open
@@ -234,10 +288,10 @@ impl Flush for Outbox {
         let State {
             answers, socket, ..
         } = &mut *state;
-        // Where deliveries are likely to follow, the write task sends both with one write.
+        // Where deliveries may follow, the write task sends both with one write.
         if let Some(socket) = socket
             && count <= DIRECT_MAX
-            && self.subscriptions.load(Ordering::Relaxed) == 0
+            && self.busy.load(Ordering::Relaxed) == 0
             && let Ok(written) = socket.try_write(answers)
         {
             self.metrics.server.bytes_sent.add(written as u64);

@@ -1,6 +1,8 @@
 //! Subscriptions: push what is durable while there is credit.
 
 mod deliver;
+mod follow;
+mod progress;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +17,8 @@ use falcon_protocol::{ErrorCode, Frame, Kind, PartitionId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use self::deliver::{Position, Sent};
+use self::follow::Follower;
+use self::progress::{Position, Progress};
 use super::budget::Budget;
 use super::connection::{Connection, WATCHED_MAX};
 use super::outbox::{Delivery, Outbox};
@@ -102,12 +105,11 @@ struct Subscription {
     connection: CancellationToken,
     _watched: OwnedSemaphorePermit,
     frame_room: usize,
-    positions: Vec<Position>,
-    /// Where the next search for data begins, so that partitions take turns.
-    turn: usize,
+    /// Nothing while it is lent to the follower.
+    progress: Progress,
+    follower: Arc<Follower>,
     /// When it was asked for.
     begun: Instant,
-    sent: Sent,
 }
 
 impl Connection {
@@ -139,20 +141,29 @@ impl Connection {
             goodbye: Mutex::new(Goodbye::Open),
             token: self.token.child_token(),
         });
+        let (reader, outbox) = (self.shared.reader.clone(), Arc::clone(&self.outbox));
+        let frame_room = self.frame_bytes_max as usize - DELIVER_HEADER_BYTES;
+        let follower = Arc::new(Follower {
+            number,
+            control: Arc::clone(&control),
+            reader: reader.clone(),
+            outbox: Arc::clone(&outbox),
+            frame_room,
+            lent: Mutex::default(),
+        });
         let subscription = Subscription {
             number,
             control: Arc::clone(&control),
-            reader: self.shared.reader.clone(),
-            outbox: Arc::clone(&self.outbox),
+            reader,
+            outbox,
             deliveries: self.deliveries.clone(),
             budget: self.budget.clone(),
             connection: self.token.clone(),
             _watched: watched,
-            frame_room: self.frame_bytes_max as usize - DELIVER_HEADER_BYTES,
-            positions: Vec::with_capacity(starts.len()),
-            turn: 0,
+            frame_room,
+            progress: Progress::default(),
+            follower,
             begun: self.begun,
-            sent: Sent::default(),
         };
         self.subscriptions
             .insert(number, SubscriptionHandle { control });
@@ -187,6 +198,13 @@ impl Connection {
     }
 }
 
+impl Drop for Subscription {
+    /// Watches keep the follower, which keeps what was lent, and with it the watches.
+    fn drop(&mut self) {
+        self.take_back();
+    }
+}
+
 /// Counts a subscription as open while its task lives.
 struct Open(Arc<Outbox>);
 
@@ -213,7 +231,8 @@ impl Subscription {
             let _ended = control.token.run_until_cancelled(self.deliver()).await;
         }
         // Watches end before the place is free for another subscription of this number.
-        self.positions.clear();
+        self.take_back();
+        self.progress.positions.clear();
         let asked = core::mem::replace(&mut *control.goodbye(), Goodbye::Over);
         if let Goodbye::Asked(correlation, request) = asked {
             let body = message::encode(&Empty {}).unwrap_or_default();
@@ -236,7 +255,7 @@ impl Subscription {
         let mut partitions = Vec::with_capacity(starts.len());
         for (view, start) in starts {
             // ORDER: watch, then look: nothing that is appended in between is missed.
-            let watch = view.watch(&self.control.changed);
+            let watch = view.watch(Arc::<Follower>::clone(&self.follower));
             let turn = self.budget.turn().await;
             let resolved = self.reader.resolve(&view, start).await;
             drop(turn);
@@ -254,7 +273,9 @@ impl Subscription {
                 log_start: view.log_start(),
                 high_watermark: view.high_watermark(),
             });
-            self.positions.push(Position::new(view, offset, watch));
+            self.progress
+                .positions
+                .push(Position::new(view, offset, watch));
         }
         match message::encode(&Subscribed { partitions }) {
             Ok(body) => self.outbox.answer(Kind::Subscribe, self.number, body),

@@ -51,7 +51,7 @@ pub(super) async fn run(
         // ORDER: take a delivery, then the answers, and write the answers first: the answer that
         // opened a subscription was queued before its first delivery, and leaves before it.
         delivery = delivery.or_else(|| deliveries.try_recv().ok());
-        let is_open = outbox.take(&mut answers);
+        let is_open = outbox.take(&mut answers, delivery.as_ref());
         if answers.is_empty() && delivery.is_none() {
             if !is_open {
                 break;

@@ -48,6 +48,11 @@ impl Answers {
         self.defer(answer, Err(refused.into()));
     }
 
+    /// Flushes these too, before those that have answers alone.
+    pub(super) fn flush(&mut self, flushes: Vec<Arc<dyn Flush>>) {
+        self.flushes = flushes;
+    }
+
     /// Gives them all, now that it is known what became of the group; then they are sent, those for one
     /// peer at once.
     pub(super) fn give(&mut self, outcome: Result<(), JournalError>) {

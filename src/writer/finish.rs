@@ -13,12 +13,17 @@ use super::answers::Answers;
 use super::error::JournalError;
 use super::lane::Lane;
 use super::state::{Effects, OffsetChange, State, TopicChange};
-use super::views::{LogBounds, Views, WriteState};
+use super::views::{Followers, LogBounds, Views, WriteState};
 use crate::catalog::Catalog;
 use crate::group::Offsets;
 use crate::io::environment;
 use crate::metrics::Metrics;
 use crate::store::{CommitError, CommitSeq, Store};
+
+/// LIMIT: bytes of a turn's batches up to which subscribers may be sent what they have by the writer's thread.
+const DIRECT_BYTES_MAX: u64 = 16 << 10;
+/// LIMIT: subscribers of a turn's partitions up to which they are.
+const DIRECT_MAX: usize = 4;
 
 /// What the views show after the sync, as it was when the group was committed: the state moves on.
 #[derive(Debug, Default)]
@@ -52,6 +57,8 @@ impl Visible {
 pub(super) struct Turned {
     /// Its group, unless it has none or was not taken.
     pub(super) committed: Result<Option<CommitSeq>, JournalError>,
+    /// About how many its batches have.
+    pub(super) bytes: u64,
     pub(super) visible: Visible,
     pub(super) answers: Answers,
 }
@@ -84,9 +91,12 @@ impl Finisher {
     pub(super) fn finish(&self, turned: Turned) -> Option<u64> {
         let Turned {
             committed,
+            bytes,
             visible,
             mut answers,
         } = turned;
+        let is_small = bytes <= DIRECT_BYTES_MAX;
+        let mut followers = Followers::new(if is_small { DIRECT_MAX } else { 0 });
         let mut offsets_count = None;
         let outcome = match committed {
             // A thread that ended by a panic may have left a hole before it; and a turn of duplicates alone repeats
@@ -94,7 +104,7 @@ impl Finisher {
             Ok(_) if self.has_failed() => Err(JournalError::OutcomeUnknown),
             Ok(Some(seq)) => match self.store.durable(seq) {
                 Ok(()) => {
-                    offsets_count = self.show(visible);
+                    offsets_count = self.show(visible, &mut followers);
                     Ok(())
                 }
                 Err(failure) => Err(self.fail(&failure, JournalError::OutcomeUnknown)),
@@ -102,6 +112,7 @@ impl Finisher {
             Ok(None) => Ok(()),
             Err(refused) => Err(refused),
         };
+        answers.flush(followers.flushes);
         answers.give(outcome);
         offsets_count
     }
@@ -109,7 +120,7 @@ impl Finisher {
     /// ORDER: the catalog first, so that new partitions have views, empty ones: what the group has for
     /// them appears with the rest of it. Watermarks after the store made the batches readable; the
     /// store is told of trims when readers no longer go there.
-    fn show(&self, visible: Visible) -> Option<u64> {
+    fn show(&self, visible: Visible, followers: &mut Followers) -> Option<u64> {
         visible.topics.iter().for_each(log_topic);
         if let Some(catalog) = visible.catalog {
             self.views.publish_catalog(catalog, &HashMap::new());
@@ -123,7 +134,8 @@ impl Finisher {
             }
             count = Some(offsets.len() as u64);
         });
-        self.views.publish_group(&visible.partitions, change);
+        self.views
+            .publish_group(&visible.partitions, change, followers);
         for (id, log_start) in visible.trims {
             self.store.trim(id, log_start);
         }

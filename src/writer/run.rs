@@ -162,7 +162,7 @@ impl Writer {
         for command in turn.commands {
             self.admit(command, room);
         }
-        let turned = self.commit();
+        let turned = self.commit(bytes);
         if turn.is_publishes && (is_large || !self.lane.is_idle()) {
             if let Err(mut left) = self.lane.put(turned) {
                 left.answers.give(Err(JournalError::OutcomeUnknown));
@@ -260,8 +260,8 @@ impl Writer {
         }
     }
 
-    /// Hands the group to the store.
-    fn commit(&mut self) -> Turned {
+    /// Hands the group to the store; its batches have about `bytes`.
+    fn commit(&mut self, bytes: u64) -> Turned {
         self.state.put_trimmed_rows();
         let group = core::mem::take(&mut self.state.group);
         let effects = core::mem::take(&mut self.state.effects);
@@ -282,6 +282,7 @@ impl Writer {
         };
         Turned {
             committed,
+            bytes,
             visible,
             answers,
         }

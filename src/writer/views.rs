@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use falcon_protocol::{Offset, PartitionId, TopicId};
 use tokio::sync::Notify;
 
+use super::command::Flush;
 use super::watermark::{Rises, Watermark};
 use crate::catalog::Catalog;
 use crate::group::Offsets;
@@ -25,11 +26,57 @@ pub enum WriteState {
     Stopped,
 }
 
-/// Who is woken by a partition, by number: tens of thousands may come and go at a time.
-#[derive(Debug, Default)]
+/// Who is told of what changes in a partition, on the thread that made it durable.
+///
+/// ORDER: called under a lock that dropping a [`Watch`] takes too: must not drop one, nor block.
+pub trait Watcher: Send + Sync {
+    /// Something has changed.
+    fn wake(&self);
+
+    /// Something has changed, and so little that it may be sent by this thread, when the turn gives its answers:
+    /// answers who has something to send then, and has not been answered before in this turn.
+    fn catch_up(&self, view: &PartitionView) -> Option<Arc<dyn Flush>>;
+}
+
+impl Watcher for Notify {
+    fn wake(&self) {
+        self.notify_one();
+    }
+
+    fn catch_up(&self, _view: &PartitionView) -> Option<Arc<dyn Flush>> {
+        self.notify_one();
+        None
+    }
+}
+
+/// Who is told by a partition, by number: tens of thousands may come and go at a time.
+#[derive(Default)]
 struct Watchers {
-    notifies: HashMap<u64, Arc<Notify>>,
+    all: HashMap<u64, Arc<dyn Watcher>>,
     next: u64,
+}
+
+impl core::fmt::Debug for Watchers {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let mut all = f.debug_struct("Watchers");
+        all.field("count", &self.all.len()).finish_non_exhaustive()
+    }
+}
+
+/// Those who may still catch up in a turn, and who of them has something to send.
+///
+/// LIMIT: so few that publishes do not wait for it; the others are woken and send for themselves.
+#[derive(Default)]
+pub(super) struct Followers {
+    left: usize,
+    pub(super) flushes: Vec<Arc<dyn Flush>>,
+}
+
+impl Followers {
+    pub(super) const fn new(left: usize) -> Self {
+        let flushes = Vec::new();
+        Self { left, flushes }
+    }
 }
 
 /// The bounds of one partition at some time.
@@ -95,12 +142,12 @@ impl PartitionView {
         self.is_deleted.load(Ordering::Acquire)
     }
 
-    /// Wakes `notify` whenever something changes here, until the watch is dropped.
-    pub fn watch(self: &Arc<Self>, notify: &Arc<Notify>) -> Watch {
+    /// Tells `watcher` whenever something changes here, until the watch is dropped.
+    pub fn watch(self: &Arc<Self>, watcher: Arc<dyn Watcher>) -> Watch {
         let mut watchers = self.lock_watchers();
         let number = watchers.next;
         watchers.next += 1;
-        watchers.notifies.insert(number, Arc::clone(notify));
+        watchers.all.insert(number, watcher);
         drop(watchers);
         Watch {
             view: Arc::clone(self),
@@ -109,15 +156,23 @@ impl PartitionView {
     }
 
     /// ORDER: after the high watermark, which is never below it.
-    fn publish_rest(&self, state: LogBounds) {
+    fn publish_rest(&self, state: LogBounds, followers: &mut Followers) {
         self.log_start.store(state.log_start.0, Ordering::Release);
         self.bytes.store(state.bytes, Ordering::Relaxed);
-        self.wake();
+        let watchers = self.lock_watchers();
+        if watchers.all.len() > followers.left {
+            watchers.all.values().for_each(|watcher| watcher.wake());
+            return;
+        }
+        followers.left -= watchers.all.len();
+        let watchers = watchers.all.values();
+        let flushes = watchers.filter_map(|watcher| watcher.catch_up(self));
+        followers.flushes.extend(flushes);
     }
 
     fn wake(&self) {
-        for watcher in self.lock_watchers().notifies.values() {
-            watcher.notify_one();
+        for watcher in self.lock_watchers().all.values() {
+            watcher.wake();
         }
     }
 
@@ -135,7 +190,9 @@ pub struct Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.view.lock_watchers().notifies.remove(&self.number);
+        let watcher = self.view.lock_watchers().all.remove(&self.number);
+        // ORDER: outside the lock: it may be the last of somebody who watches.
+        drop(watcher);
     }
 }
 
@@ -207,13 +264,14 @@ impl Views {
     }
 
     /// Makes a commit group visible: its high watermarks and, when there are any, its committed offsets
-    /// at once; then whoever waits is woken. A partition comes once.
+    /// at once; then whoever waits is told. A partition comes once.
     ///
     /// ORDER: watermarks while nobody can look at the offsets, so that who has seen either sees both.
     pub(super) fn publish_group(
         &self,
         changed: &[(PartitionId, LogBounds)],
         offsets: Option<impl FnOnce(&mut Offsets)>,
+        followers: &mut Followers,
     ) {
         let views = changed
             .iter()
@@ -232,7 +290,7 @@ impl Views {
             }
         }
         for (view, state) in views {
-            view.publish_rest(state);
+            view.publish_rest(state, followers);
         }
     }
 

@@ -16,6 +16,7 @@ mod doctor;
 mod exposition;
 mod flights;
 mod folder;
+mod following;
 mod format_2;
 mod formats;
 mod groups;

@@ -105,8 +105,12 @@ impl OpenLoop {
                 let Ok(sent) = timeout_at(end, sending).await else {
                     break;
                 };
+                let sent = sent?;
+                // ORDER: the record leaves before the waiter is woken: with both to run, another thread would be woken to
+                // help.
+                tokio::task::yield_now().await;
                 // The waiter ends early with an error, or with the whole run.
-                if to.send((due, sent?)).await.is_err() || Instant::now() > end.into_std().into() {
+                if to.send((due, sent)).await.is_err() || Instant::now() > end.into_std().into() {
                     break;
                 }
                 // What it has woken runs before this thread sleeps.

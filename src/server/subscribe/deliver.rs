@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use falcon_protocol::{Frame, Kind, Offset, PartitionId};
@@ -24,49 +23,12 @@ use crate::server::fetch::{head, too_large};
 use crate::server::outbox::Delivery;
 use crate::server::refusal::Refusal;
 use crate::store::Ahead;
-use crate::writer::{PartitionView, Watch};
 
 /// Bytes read at a time: large enough to be cheap, small enough that partitions take turns.
 const CHUNK_BYTES: usize = 512 * 1024;
 
 /// LIMIT: pieces of a subscription that are read or wait for room among the deliveries.
 const PIECES_MAX: usize = 3;
-
-/// One partition of a subscription.
-pub(super) struct Position {
-    view: Arc<PartitionView>,
-    /// The next record to send.
-    next: Offset,
-    /// The next record to read.
-    ahead: Offset,
-    _watch: Watch,
-}
-
-impl Position {
-    pub(super) fn new(view: Arc<PartitionView>, next: Offset, watch: Watch) -> Self {
-        Self {
-            view,
-            next,
-            ahead: next,
-            _watch: watch,
-        }
-    }
-
-    fn has_data(&self) -> bool {
-        self.view.is_deleted() || self.ahead < self.view.high_watermark()
-    }
-}
-
-/// What a subscription has sent so far.
-#[derive(Debug, Default)]
-pub(super) struct Sent {
-    bytes: u64,
-    records: u64,
-    /// Bytes of the last piece.
-    recent_bytes: usize,
-    /// To pay for the next piece at least: the last one was larger than what had been paid.
-    owed_bytes: usize,
-}
 
 /// A read that has begun.
 struct Piece {
@@ -130,7 +92,13 @@ impl Subscription {
         let changed = Arc::clone(&self.control.changed);
         let mut under_way = UnderWay::default();
         loop {
+            self.take_back();
             self.read_ahead(&mut under_way);
+            if under_way.pieces.is_empty() {
+                // ORDER: what is shown from now on is sent by who shows it; what was shown before has left a permit
+                // with `changed`.
+                self.lend();
+            }
             // ORDER: who waits for room goes on driving its reads: one that was given a place at the device
             // and does not move would keep everybody from it.
             // CANCEL SAFETY: a notification or a place among the deliveries that is not waited for stays.
@@ -160,13 +128,13 @@ impl Subscription {
         if credit == 0 {
             return;
         }
-        let Some(position) = self.next_with_data() else {
+        let Some(position) = self.progress.next_with_data() else {
             return;
         };
         let (view, offset) = (Arc::clone(&position.view), position.ahead);
         // Batches are likely as large as the last one: one that was not paid for is read twice.
         let bytes_max = CHUNK_BYTES
-            .max(self.sent.recent_bytes)
+            .max(self.progress.sent.recent_bytes)
             .min(self.budget.bytes())
             .min(self.frame_room)
             .min(usize::try_from(credit).unwrap_or(usize::MAX));
@@ -174,7 +142,7 @@ impl Subscription {
         let wanted = Wanted {
             offset,
             bytes_max,
-            paid: bytes_max.max(self.sent.owed_bytes),
+            paid: bytes_max.max(self.progress.sent.owed_bytes),
             is_ahead: !under_way.pieces.is_empty(),
             told: Some(tell),
         };
@@ -189,26 +157,26 @@ impl Subscription {
         under_way.reads.push_back(Box::pin(read));
     }
 
-    /// Bytes that may be sent now behind those that are planned; 0 when either total is used up.
-    fn credit_bytes(&self, planned_bytes: u64, planned_records: u64) -> u64 {
-        let records = self.control.records_total.load(Ordering::Acquire);
-        if records <= self.sent.records.saturating_add(planned_records) {
-            return 0;
-        }
-        let bytes = self.control.bytes_total.load(Ordering::Acquire);
-        bytes.saturating_sub(self.sent.bytes.saturating_add(planned_bytes))
+    /// Has records that are shown from now on sent by the thread that shows them.
+    fn lend(&mut self) {
+        let progress = core::mem::take(&mut self.progress);
+        self.follower.lend(progress);
     }
 
-    fn next_with_data(&mut self) -> Option<&mut Position> {
-        let count = self.positions.len();
-        let order = (0..count).map(|step| (self.turn + step) % count);
-        let mut ready = order.filter(|index| {
-            let position = self.positions.get(*index);
-            position.is_some_and(Position::has_data)
-        });
-        let found = ready.next()?;
-        self.turn = found + 1;
-        self.positions.get_mut(found)
+    /// Takes back what was lent, so that nobody else sends for this subscription.
+    pub(super) fn take_back(&mut self) {
+        if let Some(progress) = self.follower.take_back() {
+            self.progress = progress;
+        }
+    }
+
+    /// Bytes that may be sent now behind those that are planned; 0 when either total is used up.
+    fn credit_bytes(&self, planned_bytes: u64, planned_records: u64) -> u64 {
+        let (bytes, records) = self.progress.sent.credit(&self.control);
+        if records <= planned_records {
+            return 0;
+        }
+        bytes.saturating_sub(planned_bytes)
     }
 
     /// Notes where the last piece is going to end.
@@ -216,7 +184,7 @@ impl Subscription {
         let (Some(ahead), Some(piece)) = (ahead, under_way.pieces.back_mut()) else {
             return;
         };
-        let mut positions = self.positions.iter_mut();
+        let mut positions = self.progress.positions.iter_mut();
         if let Some(position) = positions.find(|position| position.view.id == piece.partition) {
             piece.ahead = Some(ahead);
             position.ahead = ahead.end;
@@ -228,8 +196,7 @@ impl Subscription {
         let Some((piece, read)) = under_way.take_done() else {
             return;
         };
-        let mut positions = self.positions.iter();
-        let Some(index) = positions.position(|position| position.view.id == piece.partition) else {
+        let Some(index) = self.progress.index_of(piece.partition) else {
             // The partition has ended before it.
             return;
         };
@@ -243,9 +210,9 @@ impl Subscription {
             }
             // ORDER: what was read behind it is given up first, since it may be the rest of the budget.
             Ok(Paid::TooLittle(bytes)) => {
-                self.sent.owed_bytes = bytes;
+                self.progress.sent.owed_bytes = bytes;
                 // Another partition would be paid for in its place, for ever.
-                self.turn = index;
+                self.progress.turn = index;
                 self.start_over(under_way);
                 return;
             }
@@ -262,8 +229,9 @@ impl Subscription {
             text = refusal.body.text,
             "a partition of a subscription ends"
         );
-        self.positions.swap_remove(index);
+        self.progress.positions.swap_remove(index);
         self.outbox.count(&refusal);
+        self.outbox.delivering();
         room.send(Delivery {
             kind: Kind::PartitionEnded,
             head: ended(self.number, &refusal),
@@ -281,25 +249,24 @@ impl Subscription {
         room: mpsc::Permit<'_, Delivery>,
     ) {
         let has_credit = self.credit_bytes(0, 0) > 0;
-        let position = self.positions.get_mut(index);
+        let position = self.progress.positions.get_mut(index);
         // What was read ahead of a piece that came out larger, or ended early, is not what is due now.
         let Some(position) = position.filter(|at| at.next == piece.from && has_credit) else {
             self.start_over(under_way);
             return;
         };
+        let head = head(Kind::Deliver, self.number, &position.view, chunk.bytes);
         position.next = chunk.next;
         if under_way.pieces.is_empty() {
             position.ahead = chunk.next;
         }
-        self.sent.bytes += chunk.bytes as u64;
-        self.sent.records += chunk.records;
-        self.sent.recent_bytes = chunk.bytes;
-        self.sent.owed_bytes = 0;
+        self.progress.sent.add(chunk.bytes, chunk.records);
         let server = &self.outbox.metrics().server;
         server.records_delivered.add(chunk.records);
+        self.outbox.delivering();
         room.send(Delivery {
             kind: Kind::Deliver,
-            head: head(Kind::Deliver, self.number, &position.view, chunk.bytes),
+            head,
             batches: chunk.batches,
             permit: Some(permit),
             request: None,
@@ -313,9 +280,7 @@ impl Subscription {
     /// Forgets what is under way: the next piece begins behind what was sent.
     fn start_over(&mut self, under_way: &mut UnderWay) {
         *under_way = UnderWay::default();
-        for position in &mut self.positions {
-            position.ahead = position.next;
-        }
+        self.progress.start_over();
     }
 }
 
