@@ -146,22 +146,29 @@ fn a_time_is_found_while_the_extent_that_has_it_moves() {
     seal(&segments, &disk, &original, 1);
     index.recount_footers();
     let info = segments.infos().get(&1).unwrap().clone();
-    std::thread::scope(|scope| {
-        let mover = scope.spawn(|| {
-            for _ in 0..MOVES {
-                index.memory.write().unwrap().insert(id, place(2));
-                segments.forget(1);
-                index.note_removal();
-                index.recount_footers();
-                segments.infos_mut().insert(1, info.clone());
-                index.recount_footers();
-                index.remove_from_memory(2);
-            }
-        });
-        while !mover.is_finished() {
+    let is_over = AtomicBool::new(false);
+    let look = || {
+        while !is_over.load(Ordering::Relaxed) {
             assert_eq!(index.time_floor(id, 5).unwrap(), Some(Offset(3)));
-            let found = index.first_from(id, Offset(0)).unwrap();
-            assert_eq!(found.map(|place| place.extent.base_offset), Some(Offset(3)));
         }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(look);
+        scope.spawn(look);
+        for _ in 0..MOVES {
+            // Who looked into memory waits here before it looks at the footers.
+            let mut infos = segments.infos_mut();
+            std::thread::yield_now();
+            index.memory.write().unwrap().insert(id, place(2));
+            index.note_removal();
+            infos.remove(&1);
+            drop(infos);
+            index.note_removal();
+            index.recount_footers();
+            segments.infos_mut().insert(1, info.clone());
+            index.recount_footers();
+            index.remove_from_memory(2);
+        }
+        is_over.store(true, Ordering::Relaxed);
     });
 }
