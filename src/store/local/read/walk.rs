@@ -210,7 +210,8 @@ impl<'a> Window<'a> {
         {
             return Ok(self.bytes.slice(skip..end));
         }
-        let fetched = file.fetch_telling(position, bytes.max(ahead), self.tell);
+        (self.tell)();
+        let fetched = file.fetch(position, bytes.max(ahead));
         self.bytes = fetched.map_err(|_| Anomaly)?;
         (self.segment, self.position) = (segment, position);
         Ok(self.bytes.slice(..bytes.min(self.bytes.len())))
