@@ -101,14 +101,16 @@ impl Growth {
         let show = |rates: &[f64]| Unit::RecordsPerSecond.show(median(rates));
         let notes = vec![
             format!(
-                "{} windows around {}, from {} to {}; median before trims begin {}, after {}; \
-                 {} means of {WINDOW_SECONDS:.0} s: {:.3}",
+                "{} windows around {}, from {} to {}; before trims begin around {}, the furthest \
+                 {:.3} away, after around {}, {:.3}; {} means of {WINDOW_SECONDS:.0} s: {:.3}",
                 all.len(),
                 show(&all),
                 Unit::RecordsPerSecond.show(all.iter().copied().fold(f64::INFINITY, f64::min)),
                 Unit::RecordsPerSecond.show(all.iter().copied().fold(0.0, f64::max)),
                 show(&rates(&early)),
+                furthest(&rates(&early)),
                 show(&rates(&late)),
+                furthest(&rates(&late)),
                 long.len(),
                 furthest(&long),
             ),

@@ -51,6 +51,9 @@ use super::{
 use crate::io::{Disk, DiskFile, DiskLock, IoError};
 pub use config::{IndexReport, LocalConfig, OpenError, RecoveryReport, TornTail};
 
+/// Where less than so many segments would fit, dead and sparse ones are not kept waiting.
+const AMPLE_SEGMENTS: u64 = 8;
+
 /// A [`Store`] in a folder. The folder's lock is released when the last reference is dropped.
 #[derive(Debug)]
 pub struct LocalStore {
@@ -102,6 +105,14 @@ impl Shared {
         } else {
             self.disk.open(path)
         }
+    }
+
+    /// Whether space is so short that dead and sparse segments cannot wait.
+    fn is_space_short(&self) -> bool {
+        let config = &self.config;
+        let free = self.disk.free_bytes(&config.data_dir).unwrap_or(0);
+        let ample = config.segment_bytes.saturating_mul(AMPLE_SEGMENTS);
+        free < config.free_floor_bytes.saturating_add(ample)
     }
 
     /// What a snapshot taken now has to say.

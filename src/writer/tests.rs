@@ -71,6 +71,7 @@ impl Rig {
             // A segment prepared meanwhile would take the fault that was meant for a commit.
             spare_segments: 0,
             metrics: Arc::clone(&self.metrics),
+            forward_after: std::time::Duration::ZERO,
             ..LocalConfig::new(Path::new("/data"))
         };
         let mut state = State::new(LIMITS);

@@ -34,6 +34,11 @@ pub struct LocalConfig {
     pub direct_io: bool,
     /// Prepared segments kept in store.
     pub spare_segments: usize,
+    /// A segment of which little is live is left alone for so long at first, since records that were trimmed from it
+    /// may be followed by the rest.
+    pub forward_after: Duration,
+    /// Dead segments are kept for as many new ones as were begun in so long.
+    pub reuse_within: Duration,
     /// How long sled may take to open before the footers are the index.
     pub index_open_timeout: Duration,
     /// Where what happens is counted.
@@ -55,6 +60,8 @@ impl LocalConfig {
             free_floor_bytes: 64 << 20,
             direct_io: true,
             spare_segments: 1,
+            forward_after: Duration::from_secs(60),
+            reuse_within: Duration::from_secs(30),
             index_open_timeout: Duration::from_secs(30),
             metrics: Arc::default(),
         }

@@ -3,13 +3,15 @@
 //!
 //! A segment is chosen when less than a quarter of its bytes are live, the oldest first: so each
 //! byte copied gives back at least three, and disk use stays below four times the live data and a
-//! few segments. Promises: only whole extents are copied, byte for byte; a segment with live damage
+//! few segments. One that loses records all the time is left to itself for a while: its last ones are
+//! likely to be trimmed too. Promises: only whole extents are copied, byte for byte; a segment with live damage
 //! is left as it is; a segment counts as moved only when the index, which holds what is durable,
 //! finds every live extent of it in a later segment. Must not know: who appends, when.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use falcon_protocol::PartitionId;
 
@@ -18,6 +20,7 @@ use super::journal::group::ExtentCopy;
 use super::recovery::read_footer;
 use super::segments::SegmentInfo;
 use super::{Shared, locked, read};
+use crate::clock::Instant;
 use crate::store::ReadError;
 
 /// A segment is chosen when its live bytes are fewer than one in this many.
@@ -39,7 +42,12 @@ struct Plan {
     source: Option<(u64, Left)>,
     /// Segments that stay as they are until the next start.
     kept: HashSet<u64>,
+    watched: Watched,
 }
+
+/// Segments of which little is live, since when they are watched, and how many bytes were live then.
+#[derive(Debug, Default)]
+pub(super) struct Watched(HashMap<u64, (Instant, u64)>);
 
 /// Extents of a segment that were not read yet, the next one last.
 type Left = Vec<(PartitionId, Place)>;
@@ -74,7 +82,7 @@ impl Forward {
         loop {
             let (segment, left) = match plan.source.take() {
                 Some((segment, left)) => (segment, left),
-                None => match choose(shared, &plan.kept) {
+                None => match plan.choose(shared) {
                     Some(segment) => (segment, Vec::new()),
                     None => return false,
                 },
@@ -100,23 +108,63 @@ impl Forward {
     }
 }
 
-/// The oldest segment that is worth the copying.
-fn choose(shared: &Shared, kept: &HashSet<u64>) -> Option<u64> {
+impl Plan {
+    /// The oldest segment that is worth the copying.
+    fn choose(&mut self, shared: &Shared) -> Option<u64> {
+        let sparse = sparse(shared, &self.kept);
+        let now = Instant::now();
+        if shared.is_space_short() {
+            return sparse.into_keys().next();
+        }
+        let pause = shared.config.forward_after;
+        self.watched
+            .0
+            .retain(|segment, _| sparse.contains_key(segment));
+        let mut sparse = sparse.into_iter();
+        let due = sparse.find(|segment| self.watched.is_due(*segment, pause, now));
+        due.map(|(segment, _)| segment)
+    }
+}
+
+impl Watched {
+    /// Whether a segment with so many live bytes was watched for so long. One of which half went meanwhile is likely
+    /// to be trimmed as a whole, and is watched anew.
+    pub(super) fn is_due(
+        &mut self,
+        (segment, live): (u64, u64),
+        pause: Duration,
+        now: Instant,
+    ) -> bool {
+        let (since, before) = self.0.entry(segment).or_insert((now, live));
+        if now.since(*since) < pause {
+            return false;
+        }
+        let goes_by_itself = live <= *before / 2;
+        if goes_by_itself {
+            (*since, *before) = (now, live);
+        }
+        !goes_by_itself
+    }
+}
+
+/// Segments of which less than a share is live, and how many bytes.
+fn sparse(shared: &Shared, kept: &HashSet<u64>) -> BTreeMap<u64, u64> {
     let newest_snapshot = shared.snapshot_segment.load(Ordering::Acquire);
     let bounds = locked(&shared.bounds);
-    let is_sparse = |info: &SegmentInfo| {
-        let live = info.shares.iter();
-        let live = live.map(|(partition, share)| share.live_bytes(bounds.get(partition)));
-        let live: u64 = live.sum();
-        // Without any, it is reclaimed as it is.
-        live > 0 && live.saturating_mul(LIVE_SHARE) < info.file_bytes
+    let live = |info: &SegmentInfo| -> u64 {
+        let shares = info.shares.iter();
+        let live = shares.map(|(partition, share)| share.live_bytes(bounds.get(partition)));
+        live.sum()
     };
     let infos = shared.segments.infos();
-    let mut old = infos.range(..newest_snapshot);
-    let chosen = old.find(|(segment, info)| {
-        !info.is_active && !info.is_moved && !kept.contains(segment) && is_sparse(info)
-    });
-    chosen.map(|(segment, _)| *segment)
+    let old = infos
+        .range(..newest_snapshot)
+        .filter(|(segment, info)| !info.is_active && !info.is_moved && !kept.contains(segment));
+    let old = old.map(|(segment, info)| (*segment, live(info), info.file_bytes));
+    // Without any, it is reclaimed as it is.
+    old.filter(|(_, live, bytes)| *live > 0 && live.saturating_mul(LIVE_SHARE) < *bytes)
+        .map(|(segment, live, _)| (segment, live))
+        .collect()
 }
 
 /// Copies of some extents and those that are left; `None` when all live ones are elsewhere.

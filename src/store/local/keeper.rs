@@ -5,6 +5,7 @@
 //! commits or reads.
 
 mod mend;
+mod pace;
 mod reclaim;
 mod seal;
 mod spare;
@@ -21,6 +22,7 @@ use falcon_protocol::{Offset, PartitionId};
 use super::journal::segment::Seal;
 use super::{Shared, locked};
 use crate::clock::Instant;
+use pace::Pace;
 use spare::Filling;
 pub(super) use spare::zero_filled;
 
@@ -131,8 +133,7 @@ fn run(shared: &Shared) {
         is_tree_broken: false,
         filling: None,
         is_pacing: false,
-        removed: (Instant::now(), 0),
-        rolled: (None, Instant::now()),
+        pace: Pace::new(shared.config.reuse_within, Instant::now()),
     };
     loop {
         let call = shared.signal.wait(keeper.pause());
@@ -175,10 +176,7 @@ struct Keeper<'a> {
     filling: Option<Filling>,
     /// Dead segments wait until they may be removed.
     is_pacing: bool,
-    /// When a segment was removed last, and of how many bytes.
-    removed: (Instant, u64),
-    /// The newest segment, and when it was seen first.
-    rolled: (Option<u64>, Instant),
+    pace: Pace,
 }
 
 impl Keeper<'_> {

@@ -10,6 +10,7 @@ mod fuzz;
 mod index;
 mod inspected;
 mod model;
+mod paced;
 mod points;
 mod rot;
 mod strays;
@@ -86,6 +87,8 @@ impl Bench {
             extent_bytes: 2 << 10,
             cache_bytes: 8 << 10,
             free_floor_bytes: 1 << 20,
+            forward_after: std::time::Duration::ZERO,
+            reuse_within: std::time::Duration::ZERO,
             ..LocalConfig::new("/data")
         };
         Self {

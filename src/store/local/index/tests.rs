@@ -120,3 +120,55 @@ fn a_segment_has_far_fewer_pages_than_extents_and_a_page_has_a_limit() {
     assert_eq!(pages.iter().map(|(_, page)| page.rows).sum::<u32>(), rows);
     assert!(pages.iter().all(|(_, page)| page.rows <= 85));
 }
+
+/// A lookup that looked into memory before the copy came, and into the footers after the original went, would find
+/// neither.
+#[test]
+fn a_time_is_found_while_the_extent_that_has_it_moves() {
+    const MOVES: usize = 3_000;
+    let folder = tempfile::tempdir().unwrap();
+    let (index, segments, disk) = empty(folder.path());
+    let id = partition(1);
+    let place = |segment| Place {
+        segment,
+        position: 4096,
+        extent: Extent {
+            base_offset: Offset(3),
+            record_count: 1,
+            bytes: 100,
+            max_timestamp_ms: 5,
+            append_time_ms: 5,
+        },
+        is_copy: segment > 1,
+    };
+    let mut original = MemoryIndex::default();
+    original.insert(id, place(1));
+    seal(&segments, &disk, &original, 1);
+    index.recount_footers();
+    let info = segments.infos().get(&1).unwrap().clone();
+    let is_over = AtomicBool::new(false);
+    let look = || {
+        while !is_over.load(Ordering::Relaxed) {
+            assert_eq!(index.time_floor(id, 5).unwrap(), Some(Offset(3)));
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(look);
+        scope.spawn(look);
+        for _ in 0..MOVES {
+            // Who looked into memory waits here before it looks at the footers.
+            let mut infos = segments.infos_mut();
+            std::thread::yield_now();
+            index.memory.write().unwrap().insert(id, place(2));
+            index.note_removal();
+            infos.remove(&1);
+            drop(infos);
+            index.note_removal();
+            index.recount_footers();
+            segments.infos_mut().insert(1, info.clone());
+            index.recount_footers();
+            index.remove_from_memory(2);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}

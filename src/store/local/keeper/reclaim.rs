@@ -5,7 +5,6 @@
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use super::Keeper;
 use super::spare::new_spare_path;
@@ -16,14 +15,6 @@ use crate::store::local::segments::SegmentInfo;
 
 /// A segment becomes a spare when at least one byte in so many of a spare was written.
 const USED_SHARE: u64 = 4;
-/// A broker that began a segment less than so long ago is busy.
-const BUSY: Duration = Duration::from_secs(2);
-/// Bytes of segments that are removed in a second while the broker is busy, and while it is not.
-const BUSY_BYTES: u64 = 128 << 20;
-const IDLE_BYTES: u64 = 2 << 30;
-/// Where less than so many segments would fit, removing does not wait.
-const AMPLE_SEGMENTS: u64 = 8;
-
 impl Keeper<'_> {
     /// Reclaims segments in which all records are dead or were copied forward, the oldest first, as many as may go now.
     pub(super) fn reclaim(&mut self) {
@@ -31,11 +22,13 @@ impl Keeper<'_> {
         if self.shared.index.report().is_none() {
             return;
         }
+        let newest = self.shared.segments.infos().keys().next_back().copied();
+        self.pace.note(newest, Instant::now());
         let mut first = 0;
         self.is_pacing = false;
         while let Some((segment, info)) = self.next_dead(first) {
             first = segment + 1;
-            if !self.wants_spare(&info) && !self.may_remove(&info) {
+            if !self.wants_spare(&info) && !self.may_remove(segment, &info) {
                 self.is_pacing = true;
                 return;
             }
@@ -51,6 +44,17 @@ impl Keeper<'_> {
 
     /// The oldest segment from `first` on that can go.
     fn next_dead(&self, first: u64) -> Option<(u64, SegmentInfo)> {
+        self.dead(first, |dead| {
+            dead.next().map(|(segment, info)| (segment, info.clone()))
+        })
+    }
+
+    /// Looks at the segments from `first` on that can go, the oldest first.
+    fn dead<T>(
+        &self,
+        first: u64,
+        look: impl FnOnce(&mut dyn Iterator<Item = (u64, &SegmentInfo)>) -> T,
+    ) -> T {
         let newest_snapshot = self.shared.snapshot_segment.load(Ordering::Acquire);
         let bounds = locked(&self.shared.bounds);
         let is_dead = |info: &SegmentInfo| {
@@ -59,37 +63,36 @@ impl Keeper<'_> {
                 || shares.all(|(partition, share)| share.live_bytes(bounds.get(partition)) == 0)
         };
         let infos = self.shared.segments.infos();
-        let mut old = infos.range(first..newest_snapshot.max(first));
-        let dead = old.find(|(_, info)| !info.is_active && is_dead(info));
-        dead.map(|(segment, info)| (*segment, info.clone()))
+        let old = infos.range(first..newest_snapshot.max(first));
+        let old = old.map(|(segment, info)| (*segment, info));
+        look(&mut old.filter(|(_, info)| !info.is_active && is_dead(info)))
     }
 
     /// Whether the segment shall become a spare.
     fn wants_spare(&self, info: &SegmentInfo) -> bool {
-        self.shared.signal.spares() < self.shared.config.spare_segments
-            && info.groups_end >= self.shared.config.segment_bytes / USED_SHARE
+        self.shared.signal.spares() < self.shared.config.spare_segments && self.suits(info)
+    }
+
+    /// Whether enough of the segment was written for a spare.
+    fn suits(&self, info: &SegmentInfo) -> bool {
+        info.groups_end >= self.shared.config.segment_bytes / USED_SHARE
     }
 
     /// Whether a segment may be removed now. The file system's transactions for it are in the way of the writer's
-    /// syncs, and the next roll may want it as a spare; so a busy broker removes no more than it must.
-    fn may_remove(&mut self, info: &SegmentInfo) -> bool {
-        let newest = self.shared.segments.infos().keys().next_back().copied();
-        if newest != self.rolled.0 {
-            self.rolled = (newest, Instant::now());
+    /// syncs, and space that was freed is slower to write than a segment that is overwritten.
+    fn may_remove(&mut self, segment: u64, info: &SegmentInfo) -> bool {
+        if self.shared.is_space_short() {
+            return true;
         }
-        let is_busy = self.rolled.1.elapsed() < BUSY;
-        let bytes_per_second = if is_busy { BUSY_BYTES } else { IDLE_BYTES };
-        let (at, bytes) = self.removed;
-        let pause_ms = bytes.saturating_mul(1000) / bytes_per_second;
-        let config = &self.shared.config;
-        let free = self.shared.disk.free_bytes(&config.data_dir).unwrap_or(0);
-        let ample = config.segment_bytes.saturating_mul(AMPLE_SEGMENTS);
-        let is_short = free < config.free_floor_bytes.saturating_add(ample);
-        let is_due = is_short || at.elapsed() >= Duration::from_millis(pause_ms);
-        if is_due {
-            self.removed = (Instant::now(), info.file_bytes);
-        }
-        is_due
+        let is_reserve = self.suits(info) && self.is_reserve(segment);
+        !is_reserve && self.pace.may_remove(info.file_bytes, Instant::now())
+    }
+
+    /// Whether the dead segments from `segment` on are no more than segments to come are likely to need.
+    fn is_reserve(&self, segment: u64) -> bool {
+        let reserve = self.pace.reserve();
+        let makes_spares = self.shared.config.spare_segments > 0;
+        makes_spares && reserve > 0 && self.dead(segment, |dead| dead.nth(reserve).is_none())
     }
 
     fn reclaim_one(&mut self, segment: u64, info: &SegmentInfo) -> Result<(), IoError> {

@@ -170,7 +170,7 @@ fn inspected(bench: &Bench) -> Inspection {
     Inspection::open(bench.config.clone(), disk, Arc::new(|_| {}), &mut tables).unwrap()
 }
 
-fn wait_until(is_so: impl Fn() -> bool) {
+pub(super) fn wait_until(is_so: impl Fn() -> bool) {
     for _ in 0..4_000 {
         if is_so() {
             return;

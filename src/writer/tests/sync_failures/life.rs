@@ -35,6 +35,7 @@ impl Life {
             segment_bytes: 16 << 10,
             first_segment_bytes: 16 << 10,
             cache_bytes: 4 << 10,
+            forward_after: std::time::Duration::ZERO,
             ..LocalConfig::new(Path::new("/data"))
         };
         let mut state = State::new(LIMITS);

@@ -1,0 +1,125 @@
+//! What is dead is used again before it is removed, and what is about to die is not copied.
+
+use std::time::Duration;
+
+use super::index::wait_until;
+use super::*;
+use crate::clock::Instant;
+use crate::store::local::forward::Watched;
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// A busy broker that keeps what is dead for later.
+fn busy() -> Bench {
+    let mut bench = Bench::new();
+    bench.config.spare_segments = 1;
+    bench.config.reuse_within = LONG;
+    bench.config.forward_after = LONG;
+    bench
+}
+
+/// Appends until so many segments were begun; answers the next offset.
+fn roll(store: &LocalStore, mut base: u64, segments: usize) -> u64 {
+    for _ in 0..segments {
+        wait_until(|| store.shared.signal.spares() > 0);
+        while !store.wants_snapshot() {
+            append(store, P, base, &[&[b'v'; 900]]);
+            base += 1;
+        }
+        store.commit_snapshot(Vec::new()).unwrap();
+    }
+    base
+}
+
+fn prepared(store: &LocalStore) -> u64 {
+    store.shared.config.metrics.journal.bytes_prepared.value()
+}
+
+fn reclaimed(store: &LocalStore) -> u64 {
+    store.shared.config.metrics.reads.segments_reclaimed.value()
+}
+
+#[test]
+fn segments_to_come_are_made_of_dead_ones() {
+    let bench = busy();
+    let (store, ..) = bench.open();
+    index_report(&store);
+    append(&store, P, 0, &[b"first"]);
+    let end = roll(&store, 1, 8);
+    wait_until(|| store.shared.signal.spares() > 0);
+    let before = (prepared(&store), reclaimed(&store));
+    store.trim(P, Some(Offset(end)));
+    let again = roll(&store, end, 6);
+    wait_until(|| store.shared.signal.spares() > 0);
+    assert_eq!(prepared(&store), before.0, "none was filled");
+    assert_eq!(reclaimed(&store), before.1 + 6, "none was removed");
+    assert_eq!(
+        values(&store, P, again - 1, again).unwrap(),
+        vec![(again - 1, vec![b'v'; 900])]
+    );
+}
+
+#[test]
+fn what_is_kept_for_later_goes_at_once_when_space_is_short() {
+    let bench = busy();
+    let (store, ..) = bench.open();
+    index_report(&store);
+    append(&store, P, 0, &[b"first"]);
+    let end = roll(&store, 1, 8);
+    wait_until(|| store.shared.signal.spares() > 0);
+    store.trim(P, Some(Offset(end)));
+    // Removed as soon as somebody looks, which a keeper with nothing to do but wait does by itself.
+    bench.disk.set_free_bytes(bench.config.free_floor_bytes + 1);
+    wait_until(|| store.usage().segments == 1);
+}
+
+/// P has a record in each segment for as long as it wants, Q is trimmed.
+fn sparse(bench: &Bench) -> (Arc<LocalStore>, u64) {
+    let (store, ..) = bench.open();
+    index_report(&store);
+    append(&store, Q, 0, &[b"stays"]);
+    append(&store, P, 0, &[b"first"]);
+    let end = roll(&store, 1, 3);
+    store.trim(P, Some(Offset(end)));
+    (store, end)
+}
+
+#[test]
+fn a_segment_of_which_little_is_left_waits_before_it_is_copied_and_not_when_space_is_short() {
+    let mut bench = busy();
+    let copied = |store: &LocalStore| store.shared.config.metrics.journal.bytes_copied.value();
+    let (store, _) = sparse(&bench);
+    tidy(&store);
+    assert_eq!(copied(&store), 0);
+    bench.disk.set_free_bytes(bench.config.free_floor_bytes + 1);
+    tidy(&store);
+    assert!(copied(&store) > 0);
+    drop(store);
+    bench = busy();
+    bench.config.forward_after = Duration::ZERO;
+    let (store, _) = sparse(&bench);
+    tidy(&store);
+    assert!(copied(&store) > 0);
+    assert_eq!(values(&store, Q, 0, 1).unwrap().len(), 1);
+}
+
+#[test]
+fn what_halves_again_and_again_is_left_alone_and_what_does_not_is_due() {
+    let minute = Duration::from_secs(60);
+    let start = Instant::now();
+    let mut watched = Watched::default();
+    assert!(!watched.is_due((1, 100), minute, start));
+    assert!(!watched.is_due((1, 100), minute, start.after(minute / 2)));
+    let mut live = 100;
+    let mut now = start;
+    for _ in 0..5 {
+        (now, live) = (now.after(minute), live / 2);
+        assert!(!watched.is_due((1, live), minute, now), "{live}");
+    }
+    now = now.after(minute);
+    assert!(watched.is_due((1, live), minute, now));
+    assert!(
+        !watched.is_due((2, 7), minute, now),
+        "it was not seen before"
+    );
+}
