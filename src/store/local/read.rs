@@ -19,16 +19,17 @@ use self::exact::read_exactly;
 use self::plan::Plan;
 use self::walk::{Anomaly, Taker, Window, read_extent};
 use super::Shared;
+use super::cache::Part;
 use super::index::Place;
 use crate::store::{Ahead, Damage, Extent, Lookup, ReadError};
 
 /// Longest that a read waits until the index is mended.
 const REBUILD_WAIT: Duration = Duration::from_secs(10);
 
-fn cached(shared: &Shared, place: &Place) -> Option<Bytes> {
+fn cached(shared: &Shared, place: &Place) -> Option<Part> {
     let bytes = usize::try_from(place.extent.bytes).ok()?;
     let cache = shared.cache.read().unwrap_or_else(PoisonError::into_inner);
-    cache.slice(place.segment, place.position, bytes)
+    cache.part(place.segment, place.position, bytes)
 }
 
 /// Batches from the tail cache alone.
@@ -44,10 +45,10 @@ pub(super) fn lookup(
         let Some(place) = place.filter(|place| place.extent.base_offset < taker.end()) else {
             break;
         };
-        let Some(bytes) = cached(shared, &place) else {
+        let Some(part) = cached(shared, &place) else {
             break;
         };
-        if taker.take_cached(&place, &bytes).is_err() {
+        if taker.take_cached(&place, &part).is_err() {
             break;
         }
     }
@@ -100,8 +101,8 @@ pub(super) fn read(
             }
             continue;
         };
-        if let Some(bytes) = cached(shared, &place)
-            && taker.take_cached(&place, &bytes).is_ok()
+        if let Some(part) = cached(shared, &place)
+            && taker.take_cached(&place, &part).is_ok()
         {
             continue;
         }
@@ -121,6 +122,7 @@ pub(super) fn read(
         // the records are dead, or a copy is elsewhere.
         let is_live = shared.segments.infos().contains_key(&place.segment);
         if !is_live && stale.replace(place) != Some(place) {
+            taker.settle(&window);
             window.clear();
             // Where it ends is not so sure any more.
             ahead.set(None);
@@ -129,13 +131,15 @@ pub(super) fn read(
         }
         if !is_live {
             let next = find(shared, partition, place.extent.end_offset())?;
-            return finish(taker, not_found(shared, partition, offset, next.as_ref()));
+            let gone = not_found(shared, partition, offset, next.as_ref());
+            return finish(taker, &window, gone);
         }
         if let ReadError::Damaged(damage) = &error {
             shared.note_damage(damage);
         }
-        return finish(taker, error);
+        return finish(taker, &window, error);
     }
+    taker.settle(&window);
     Ok(taker.into_batches())
 }
 
@@ -150,13 +154,11 @@ pub(super) fn whole_extent(
     let mut taker = Taker::new(partition, range, place.extent.bytes as usize);
     let file = shared.segments.handle(place.segment);
     let file = file.map_err(|error| ReadError::Io(Arc::new(error)))?;
-    read_extent(
-        file.as_ref(),
-        place,
-        &mut taker,
-        &mut Window::new(&mut || {}),
-    )
-    .or_else(|Anomaly| read_exactly(file.as_ref(), place, &mut taker))?;
+    let mut tell = || {};
+    let mut window = Window::new(&mut tell);
+    read_extent(file.as_ref(), place, &mut taker, &mut window)
+        .or_else(|Anomaly| read_exactly(file.as_ref(), place, &mut taker))?;
+    taker.settle(&window);
     let missing = taker.next()..place.extent.end_offset();
     let batches = taker.into_batches();
     let bytes: usize = batches.iter().map(Bytes::len).sum();
@@ -172,7 +174,12 @@ pub(super) fn whole_extent(
 }
 
 /// What was read before the error is worth having; the error comes back with the next read.
-fn finish(taker: Taker, error: ReadError) -> Result<Vec<Bytes>, ReadError> {
+fn finish(
+    mut taker: Taker,
+    window: &Window<'_>,
+    error: ReadError,
+) -> Result<Vec<Bytes>, ReadError> {
+    taker.settle(window);
     match taker.into_batches() {
         batches if batches.is_empty() => Err(error),
         batches => Ok(batches),

@@ -7,15 +7,13 @@ use falcon_protocol::batch::BATCH_HEADER_BYTES;
 use falcon_protocol::{Batch, BatchHeader, Offset, PartitionId};
 
 use crate::io::DiskFile;
+use crate::store::local::cache::{Part, is_most_of};
 use crate::store::local::index::Place;
 
 /// Least and most bytes fetched at once, unless one batch needs more.
 const FETCH_BYTES: Range<usize> = 4 << 10..512 << 10;
 /// Fetched where extents are small and lie scattered.
 const FETCH_SMALL_BYTES: usize = 64 << 10;
-/// What is read holds at most so many times its own bytes.
-const HELD_MAX: usize = 4;
-
 /// The bytes are not the batches that the index promises, or the device refuses them or those
 /// fetched along with them.
 #[derive(Debug)]
@@ -28,6 +26,8 @@ pub(super) struct Taker {
     wanted: Range<Offset>,
     bytes_left: usize,
     runs: Vec<Bytes>,
+    /// Which runs are parts of what was fetched last.
+    fetched: Vec<usize>,
     is_full: bool,
     /// What is fetched at once.
     ahead: usize,
@@ -47,6 +47,7 @@ impl Taker {
             wanted,
             bytes_left: bytes_max,
             runs: Vec::new(),
+            fetched: Vec::new(),
             is_full: false,
             ahead: bytes_max.clamp(FETCH_BYTES.start, FETCH_SMALL_BYTES),
         }
@@ -98,6 +99,27 @@ impl Taker {
         self.runs
     }
 
+    /// Takes one batch, which was checked, out of what was fetched last.
+    fn take_fetched(&mut self, header: &BatchHeader, bytes: Bytes) {
+        self.fetched.push(self.runs.len());
+        self.take(header, bytes);
+    }
+
+    /// The last that is taken out of `window`. Who pays for what was taken keeps no more: if that is not most of it, it
+    /// gets memory of its own.
+    pub(super) fn settle(&mut self, window: &Window<'_>) {
+        let fetched = std::mem::take(&mut self.fetched);
+        let run_bytes = |run: &usize| self.runs.get(*run).map_or(0, Bytes::len);
+        if is_most_of(fetched.iter().map(run_bytes).sum(), window.bytes.len()) {
+            return;
+        }
+        for run in fetched {
+            if let Some(run) = self.runs.get_mut(run) {
+                *run = Bytes::copy_from_slice(run);
+            }
+        }
+    }
+
     fn judge(&mut self, header: &BatchHeader) -> Verdict {
         if header.end_offset() <= self.wanted.start {
             return Verdict::Skip;
@@ -124,7 +146,8 @@ impl Taker {
         match self.judge(header) {
             Verdict::Skip => true,
             Verdict::Take => {
-                self.take(header, bytes);
+                // The rest of what it came with is not to be kept for it.
+                self.take(header, Bytes::copy_from_slice(&bytes));
                 self.wants_more()
             }
             Verdict::Enough => false,
@@ -132,7 +155,8 @@ impl Taker {
     }
 
     /// Takes from an extent in memory, as one run of batches.
-    pub(super) fn take_cached(&mut self, place: &Place, extent: &Bytes) -> Result<(), Anomaly> {
+    pub(super) fn take_cached(&mut self, place: &Place, part: &Part) -> Result<(), Anomaly> {
+        let extent = part.bytes();
         let mut run = 0..0;
         let mut at = 0;
         let mut expected = place.extent.base_offset;
@@ -164,7 +188,7 @@ impl Taker {
             at = end;
         }
         if let Some(filled) = self.runs.get_mut(before) {
-            *filled = extent.slice(run);
+            *filled = part.keep(run);
         }
         Ok(())
     }
@@ -194,13 +218,13 @@ impl<'a> Window<'a> {
         self.bytes = Bytes::new();
     }
 
-    /// `bytes` bytes at a position, or fewer at the end of the file; fetches `ahead` where it must.
+    /// `bytes` bytes at a position, or fewer at the end of the file; fetches what the taker foresees where it must.
     fn fetch(
         &mut self,
         file: &dyn DiskFile,
         (segment, position): (u64, u64),
         bytes: usize,
-        ahead: usize,
+        taker: &mut Taker,
     ) -> Result<Bytes, Anomaly> {
         if segment == self.segment
             && let Some(skip) = position.checked_sub(self.position)
@@ -210,19 +234,11 @@ impl<'a> Window<'a> {
         {
             return Ok(self.bytes.slice(skip..end));
         }
-        let fetched = file.fetch_telling(position, bytes.max(ahead), self.tell);
+        taker.settle(self);
+        let fetched = file.fetch_telling(position, bytes.max(taker.ahead), self.tell);
         self.bytes = fetched.map_err(|_| Anomaly)?;
         (self.segment, self.position) = (segment, position);
         Ok(self.bytes.slice(..bytes.min(self.bytes.len())))
-    }
-
-    /// A part of what was fetched, to be kept. A small one must not hold on to all of it: records
-    /// that lie far apart would take many times their own bytes until they are sent.
-    fn release(&self, part: &Bytes) -> Bytes {
-        if part.len().saturating_mul(HELD_MAX) < self.bytes.len() {
-            return Bytes::copy_from_slice(part);
-        }
-        part.clone()
     }
 }
 
@@ -234,13 +250,12 @@ pub(super) fn read_extent(
     taker: &mut Taker,
     window: &mut Window<'_>,
 ) -> Result<(), Anomaly> {
-    let ahead = taker.ahead;
     let end = place.position + u64::from(place.extent.bytes);
     let mut position = place.position;
     let mut expected = place.extent.base_offset;
     while position < end && taker.wants_more() {
         let at = (place.segment, position);
-        let head = window.fetch(file, at, BATCH_HEADER_BYTES, ahead)?;
+        let head = window.fetch(file, at, BATCH_HEADER_BYTES, taker)?;
         let header = BatchHeader::decode(&head).map_err(|_| Anomaly)?;
         let next = position + u64::from(header.batch_bytes);
         let is_outside = next > end || header.end_offset() > place.extent.end_offset();
@@ -256,7 +271,7 @@ pub(super) fn read_extent(
             Verdict::Skip => false,
         };
         if is_answer {
-            let bytes = window.fetch(file, at, header.batch_bytes as usize, ahead)?;
+            let bytes = window.fetch(file, at, header.batch_bytes as usize, taker)?;
             let batch = Batch::from_bytes(bytes).map_err(|_| Anomaly);
             let checked = batch.and_then(|batch| {
                 let checked = batch.verify_in(taker.partition);
@@ -265,7 +280,7 @@ pub(super) fn read_extent(
             });
             let batch = checked.inspect_err(|_| taker.is_full = false)?;
             if matches!(verdict, Verdict::Take) {
-                taker.take(&header, window.release(batch.bytes()));
+                taker.take_fetched(&header, batch.bytes().clone());
             }
         }
         if matches!(verdict, Verdict::Enough) {
