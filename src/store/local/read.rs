@@ -5,6 +5,7 @@
 
 mod exact;
 mod plan;
+mod recent;
 mod walk;
 
 use std::cell::Cell;
@@ -17,6 +18,8 @@ use falcon_protocol::{Offset, PartitionId};
 
 use self::exact::read_exactly;
 use self::plan::Plan;
+pub(super) use self::recent::Recent;
+use self::recent::Turn;
 use self::walk::{Anomaly, Taker, Window, read_extent};
 use super::Shared;
 use super::cache::Part;
@@ -29,7 +32,40 @@ const REBUILD_WAIT: Duration = Duration::from_secs(10);
 fn cached(shared: &Shared, place: &Place) -> Option<Part> {
     let bytes = usize::try_from(place.extent.bytes).ok()?;
     let cache = shared.cache.read().unwrap_or_else(PoisonError::into_inner);
-    cache.part(place.segment, place.position, bytes)
+    let part = cache.part(place.segment, place.position, bytes);
+    drop(cache);
+    part.or_else(|| shared.recent.find(place))
+}
+
+/// What others have just read of the extent, after waiting for who reads it now; else `window` is to read it for them.
+fn wait<'a>(
+    shared: &'a Shared,
+    (place, end): (&Place, u64),
+    taker: &mut Taker,
+    window: &mut Window<'a>,
+) -> Option<Part> {
+    if window.has(place) {
+        return None;
+    }
+    // ORDER: nobody waits who keeps others waiting.
+    taker.settle(window);
+    let is_kept = window.give_up();
+    make_room(shared, is_kept);
+    match shared.recent.turn(place, end) {
+        Turn::Kept(part) => Some(part),
+        Turn::First(claim) => {
+            window.read_under(claim);
+            None
+        }
+    }
+}
+
+/// Where something stays that was read, the tail cache goes without.
+fn make_room(shared: &Shared, is_kept: bool) {
+    if is_kept {
+        let mut cache = shared.cache.write().unwrap_or_else(PoisonError::into_inner);
+        cache.make_room();
+    }
 }
 
 /// Batches from the tail cache alone.
@@ -106,10 +142,13 @@ pub(super) fn read(
         {
             continue;
         }
-        let wanted = (
-            taker.plan_fetch(&place, plan.span_end()),
-            place.extent.bytes,
-        );
+        let end = plan.span_end();
+        if let Some(part) = wait(shared, (&place, end), &mut taker, &mut window)
+            && taker.take_cached(&place, &part).is_ok()
+        {
+            continue;
+        }
+        let wanted = (taker.plan_fetch(&place, end), place.extent.bytes);
         let read = match shared.segments.reader(place.segment, wanted) {
             Ok(file) => read_extent(file.as_ref(), &place, &mut taker, &mut window)
                 .or_else(|Anomaly| read_exactly(file.as_ref(), &place, &mut taker)),
@@ -123,7 +162,7 @@ pub(super) fn read(
         let is_live = shared.segments.infos().contains_key(&place.segment);
         if !is_live && stale.replace(place) != Some(place) {
             taker.settle(&window);
-            window.clear();
+            window.give_up();
             // Where it ends is not so sure any more.
             ahead.set(None);
             plan = Plan::of(&taker, look)?;
@@ -140,6 +179,7 @@ pub(super) fn read(
         return finish(taker, &window, error);
     }
     taker.settle(&window);
+    make_room(shared, window.give_up());
     Ok(taker.into_batches())
 }
 

@@ -12,6 +12,7 @@ mod inspected;
 mod model;
 mod points;
 mod rot;
+mod shared;
 mod strays;
 mod untrue;
 mod upgrade;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use falcon_protocol::batch::BATCH_HEADER_BYTES;
 use falcon_protocol::{Batch, BatchHeader, Offset, PartitionId};
 
+use super::recent::Claim;
 use crate::io::DiskFile;
 use crate::store::local::cache::{Part, is_most_of};
 use crate::store::local::index::Place;
@@ -142,12 +143,12 @@ impl Taker {
     }
 
     /// Takes a batch if it is wanted; answers whether to go on.
-    pub(super) fn offer(&mut self, header: &BatchHeader, bytes: Bytes) -> bool {
+    pub(super) fn offer(&mut self, header: &BatchHeader, bytes: &[u8]) -> bool {
         match self.judge(header) {
             Verdict::Skip => true,
             Verdict::Take => {
                 // The rest of what it came with is not to be kept for it.
-                self.take(header, Bytes::copy_from_slice(&bytes));
+                self.take(header, Bytes::copy_from_slice(bytes));
                 self.wants_more()
             }
             Verdict::Enough => false,
@@ -199,6 +200,10 @@ pub(super) struct Window<'a> {
     segment: u64,
     position: u64,
     bytes: Bytes,
+    /// Extents of it that were checked, to their ends.
+    checked: Vec<(u64, u32)>,
+    /// Others wait for what is read under it.
+    claim: Option<Claim<'a>>,
     /// Told when what follows may be read too.
     tell: &'a mut dyn FnMut(),
 }
@@ -209,13 +214,42 @@ impl<'a> Window<'a> {
             segment: 0,
             position: 0,
             bytes: Bytes::new(),
+            checked: Vec::new(),
+            claim: None,
             tell,
         }
     }
 
-    /// Forgets what was fetched.
-    pub(super) fn clear(&mut self) {
+    /// Forgets what was fetched; who waits for it gets what was checked. Answers whether somebody keeps that.
+    pub(super) fn give_up(&mut self) -> bool {
+        let is_kept = self.share();
+        self.claim = None;
         self.bytes = Bytes::new();
+        is_kept
+    }
+
+    /// What is fetched from now on is read for others too.
+    pub(super) fn read_under(&mut self, claim: Claim<'a>) {
+        self.claim = Some(claim);
+    }
+
+    /// Whether an extent was fetched already.
+    pub(super) fn has(&self, place: &Place) -> bool {
+        let bytes = place.extent.bytes as usize;
+        place.segment == self.segment && self.range_of(place.position, bytes).is_some()
+    }
+
+    fn share(&mut self) -> bool {
+        let checked = std::mem::take(&mut self.checked);
+        let at = (self.segment, self.position);
+        let claim = self.claim.as_ref();
+        claim.is_some_and(|claim| claim.share(at, &self.bytes, checked))
+    }
+
+    fn range_of(&self, position: u64, bytes: usize) -> Option<Range<usize>> {
+        let skip = usize::try_from(position.checked_sub(self.position)?).ok()?;
+        let end = skip.checked_add(bytes)?;
+        (end <= self.bytes.len()).then_some(skip..end)
     }
 
     /// `bytes` bytes at a position, or fewer at the end of the file; fetches what the taker foresees where it must.
@@ -227,14 +261,12 @@ impl<'a> Window<'a> {
         taker: &mut Taker,
     ) -> Result<Bytes, Anomaly> {
         if segment == self.segment
-            && let Some(skip) = position.checked_sub(self.position)
-            && let Ok(skip) = usize::try_from(skip)
-            && let Some(end) = skip.checked_add(bytes)
-            && end <= self.bytes.len()
+            && let Some(range) = self.range_of(position, bytes)
         {
-            return Ok(self.bytes.slice(skip..end));
+            return Ok(self.bytes.slice(range));
         }
         taker.settle(self);
+        self.share();
         let fetched = file.fetch_telling(position, bytes.max(taker.ahead), self.tell);
         self.bytes = fetched.map_err(|_| Anomaly)?;
         (self.segment, self.position) = (segment, position);
@@ -253,6 +285,7 @@ pub(super) fn read_extent(
     let end = place.position + u64::from(place.extent.bytes);
     let mut position = place.position;
     let mut expected = place.extent.base_offset;
+    let mut is_checked = true;
     while position < end && taker.wants_more() {
         let at = (place.segment, position);
         let head = window.fetch(file, at, BATCH_HEADER_BYTES, taker)?;
@@ -283,6 +316,7 @@ pub(super) fn read_extent(
                 taker.take_fetched(&header, batch.bytes().clone());
             }
         }
+        is_checked &= matches!(verdict, Verdict::Take);
         if matches!(verdict, Verdict::Enough) {
             break;
         }
@@ -291,5 +325,11 @@ pub(super) fn read_extent(
     }
     // An extent that ends early would be looked up again for ever.
     let is_short = position >= end && expected != place.extent.end_offset();
-    if is_short { Err(Anomaly) } else { Ok(()) }
+    if is_short {
+        return Err(Anomaly);
+    }
+    if is_checked && position >= end && window.has(place) {
+        window.checked.push((place.position, place.extent.bytes));
+    }
+    Ok(())
 }
