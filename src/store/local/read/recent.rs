@@ -296,9 +296,13 @@ mod tests {
         recent.lent_bytes.load(Ordering::Relaxed) / EXTENT as usize
     }
 
+    fn value(nth: u64) -> Vec<u8> {
+        vec![nth.to_le_bytes()[0]; EXTENT as usize]
+    }
+
     fn share(claim: &Claim<'_>, nth: u64) -> bool {
         let at = (place(nth).segment, place(nth).position);
-        let bytes = Bytes::from(vec![nth as u8; EXTENT as usize]);
+        let bytes = Bytes::from(value(nth));
         claim.share(at, &bytes, vec![(place(nth).position, EXTENT)])
     }
 
@@ -306,7 +310,7 @@ mod tests {
     fn is_found(recent: &Recent, nth: u64) -> bool {
         match recent.turn(&place(nth), end(nth)) {
             Turn::Kept(part) => {
-                assert_eq!(part.bytes()[..], vec![nth as u8; EXTENT as usize]);
+                assert_eq!(part.bytes()[..], value(nth));
                 true
             }
             Turn::First(claim) => {
