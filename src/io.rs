@@ -80,18 +80,6 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
         Ok(Bytes::from(buffer))
     }
 
-    /// As [`fetch`](Self::fetch). Says once when a reader that wants the device never to rest should ask
-    /// for what follows: half-way where the bytes come from the device itself, else at once.
-    fn fetch_telling(
-        &self,
-        position: u64,
-        bytes: usize,
-        tell: &mut dyn FnMut(),
-    ) -> Result<Bytes, IoError> {
-        tell();
-        self.fetch(position, bytes)
-    }
-
     /// Writes all of `bytes` at `position`; the file grows where needed.
     fn write_at(&self, position: u64, bytes: &[u8]) -> Result<(), IoError>;
 

@@ -27,7 +27,7 @@
 //! # Publishing, and backpressure
 //!
 //! [`Publisher::publish`] waits until one record is durable. For many, [`Publisher::send`] returns
-//! a [`Ticket`] as soon as there is room in the publisher's window (8 MiB of payload unless
+//! a [`Ticket`] as soon as there is room in the publisher's window (8 MiB of payload, more for many partitions, unless
 //! [`window_bytes`](PublisherBuilder::window_bytes) says otherwise). When the broker is slower than
 //! the program, `send` waits: that is the backpressure, and memory stays within the window.
 //! [`try_send`](Publisher::try_send) and [`send_timeout`](Publisher::send_timeout) say that the

@@ -20,6 +20,11 @@ use crate::error::Error;
 
 const BATCH_BYTES: usize = 512 << 10;
 const WINDOW_BYTES: usize = 8 << 20;
+/// A window shared by many partitions gives each of them at least so much, or its batches would be small: each costs
+/// client and broker some microseconds, whatever is in it.
+const WINDOW_SHARE_BYTES: usize = 16 << 10;
+/// Up to this in all.
+const WINDOW_BYTES_MAX: usize = 32 << 20;
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
 /// Smallest batch and window that can be asked for.
 const BYTES_MIN: usize = 256;
@@ -33,7 +38,7 @@ pub struct PublisherBuilder {
     codec: Codec,
     linger: Duration,
     batch_bytes: usize,
-    window_bytes: usize,
+    window_bytes: Option<usize>,
     delivery_timeout: Duration,
     name: Option<String>,
     is_idempotent: bool,
@@ -47,7 +52,7 @@ impl PublisherBuilder {
             codec: Codec::None,
             linger: Duration::ZERO,
             batch_bytes: BATCH_BYTES,
-            window_bytes: WINDOW_BYTES,
+            window_bytes: None,
             delivery_timeout: DELIVERY_TIMEOUT,
             name: None,
             is_idempotent: true,
@@ -74,9 +79,10 @@ impl PublisherBuilder {
         self
     }
 
-    /// How much payload may be unacknowledged; `send` waits beyond it. Default: 8 MiB.
+    /// How much payload may be unacknowledged; `send` waits beyond it. Default: 8 MiB, and for topics of more than
+    /// 512 partitions 16 KiB for each, up to 32 MiB.
     pub fn window_bytes(mut self, bytes: usize) -> Self {
-        self.window_bytes = bytes;
+        self.window_bytes = Some(bytes);
         self
     }
 
@@ -127,7 +133,10 @@ impl PublisherBuilder {
             batch_bytes: self.batch_bytes.min(batch_bytes_max),
             batch_bytes_max,
         };
-        let window_bytes = self.window_bytes.min(Semaphore::MAX_PERMITS);
+        let window_bytes = self
+            .window_bytes
+            .unwrap_or_else(|| default_window(topic.partitions));
+        let window_bytes = window_bytes.min(Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             core: Arc::clone(&core),
             topic: self.topic,
@@ -162,7 +171,7 @@ impl PublisherBuilder {
         if self.batch_bytes < BYTES_MIN {
             return refuse("batch_bytes", "it is less than 256");
         }
-        if self.window_bytes < BYTES_MIN {
+        if self.window_bytes.is_some_and(|bytes| bytes < BYTES_MIN) {
             return refuse("window_bytes", "it is less than 256");
         }
         if self.delivery_timeout.is_zero() {
@@ -179,4 +188,10 @@ impl PublisherBuilder {
         }
         Ok(())
     }
+}
+
+/// For a topic of so many partitions, bytes.
+fn default_window(partitions: u32) -> usize {
+    let shares = (partitions as usize).saturating_mul(WINDOW_SHARE_BYTES);
+    shares.clamp(WINDOW_BYTES, WINDOW_BYTES_MAX)
 }

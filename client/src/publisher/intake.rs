@@ -56,6 +56,8 @@ struct Queue {
     open: Option<OpenBatch>,
     /// Whether the partition is in `ready`.
     is_ready: bool,
+    /// What its last batch took.
+    recent_bytes: usize,
 }
 
 /// All partitions' waiting records. Lives behind a mutex; nothing here waits.
@@ -216,14 +218,18 @@ impl Intake {
             spares,
             ..
         } = self;
+        let partitions = queues.len();
         #[expect(clippy::indexing_slicing, reason = "resized above when it was missing")]
-        queues[index].open.get_or_insert_with(|| {
+        let Queue {
+            open, recent_bytes, ..
+        } = &mut queues[index];
+        open.get_or_insert_with(|| {
             let number = *next_number;
             *next_number += 1;
             let partition = Partition(u32::try_from(index).unwrap_or(u32::MAX));
             let completion = Completion::new(partition);
             unsettled.insert(number, Arc::clone(&completion));
-            let (buffer, loan) = spares.lend();
+            let (buffer, loan) = spares.lend(*recent_bytes, partitions);
             OpenBatch {
                 number,
                 builder: BatchBuilder::with_buffer(rules.codec, bytes_max, buffer),
@@ -244,6 +250,7 @@ impl Intake {
         match queue.open.take() {
             Some(batch) if batch.builder.is_empty() => self.discard(batch),
             Some(batch) => {
+                queue.recent_bytes = batch.builder.len_bytes();
                 queue.full.push_back(batch);
                 self.advance_cursor(index);
             }
@@ -305,6 +312,7 @@ impl Intake {
         if open.builder.is_empty() || !may_take_open(open.number, open.opened_at) {
             return None;
         }
+        queue.recent_bytes = open.builder.len_bytes();
         let batch = queue.open.take();
         self.advance_cursor(index);
         batch

@@ -1,7 +1,8 @@
 //! Memory of batches that have ended, for those to come.
 //!
 //! Owns buffers that nobody uses. Promises: they and those lent to batches stay within the publisher's window each;
-//! what is not needed for a while is given back.
+//! what is not needed for a while is given back; a buffer made anew has at most twice its partition's share of the
+//! window before anything is put into it.
 
 use bytes::BytesMut;
 
@@ -34,17 +35,26 @@ impl Spares {
         }
     }
 
-    /// A buffer; an empty one where there is none to lend.
-    pub(super) fn lend(&mut self) -> (BytesMut, Loan) {
+    /// A buffer for a batch of one of so many partitions, whose last batch took `recent_bytes`.
+    pub(super) fn lend(&mut self, recent_bytes: usize, partitions: usize) -> (BytesMut, Loan) {
         // LIMIT: a batch may need much less than its buffer has, and there may be many batches.
         let bytes_left = self.bytes_max.saturating_sub(self.lent_bytes);
         let last = self.buffers.pop_if(|last| last.capacity() <= bytes_left);
-        let buffer = last.unwrap_or_default();
+        let Some(buffer) = last else {
+            return (self.fresh(recent_bytes, partitions), Loan::default());
+        };
         let bytes = buffer.capacity();
         self.bytes -= bytes;
         self.lent_bytes += bytes;
         self.unused = self.unused.min(self.buffers.len());
         (buffer, Loan { bytes })
+    }
+
+    /// A buffer of its own: as large as the last batch and a little more, so that it does not have to grow.
+    fn fresh(&self, recent_bytes: usize, partitions: usize) -> BytesMut {
+        // LIMIT: all partitions may have been busy once, and need little now.
+        let bytes_max = 2 * self.bytes_max / partitions.max(1);
+        BytesMut::with_capacity((recent_bytes + recent_bytes / 8).min(bytes_max))
     }
 
     /// A batch has ended, and does not need its buffer any more.
@@ -83,14 +93,27 @@ mod tests {
             spares.take_back(Loan::default(), Some(buffer(100)));
         }
         assert_eq!(spares.bytes, 200, "the third has no room");
-        let (first, loan) = spares.lend();
+        let (first, loan) = spares.lend(0, 1);
         assert_eq!(first.capacity(), 100);
-        let (second, _loan) = spares.lend();
+        let (second, _loan) = spares.lend(0, 1);
         assert_eq!(second.capacity(), 100);
         spares.take_back(Loan::default(), Some(buffer(100)));
-        assert_eq!(spares.lend().0.capacity(), 0, "200 bytes are lent already");
+        assert_eq!(
+            spares.lend(0, 1).0.capacity(),
+            0,
+            "200 bytes are lent already"
+        );
         spares.take_back(loan, None);
-        assert_eq!(spares.lend().0.capacity(), 100);
+        assert_eq!(spares.lend(0, 1).0.capacity(), 100);
+    }
+
+    #[test]
+    fn a_fresh_buffer_is_as_large_as_the_last_batch_within_its_share() {
+        let mut spares = Spares::new(1_000);
+        assert_eq!(spares.lend(0, 4).0.capacity(), 0);
+        assert_eq!(spares.lend(80, 4).0.capacity(), 90);
+        let (large, loan) = spares.lend(100_000, 4);
+        assert_eq!((large.capacity(), loan), (500, Loan::default()));
     }
 
     #[test]
@@ -100,7 +123,7 @@ mod tests {
             spares.take_back(Loan::default(), Some(buffer(100)));
         }
         spares.trim();
-        let (lent, loan) = spares.lend();
+        let (lent, loan) = spares.lend(0, 1);
         spares.take_back(loan, Some(lent));
         spares.trim();
         assert_eq!(spares.bytes, 100, "three of four were not needed");

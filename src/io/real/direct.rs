@@ -6,7 +6,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, IoSlice};
-use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -21,9 +20,6 @@ use crate::io::{BLOCK_BYTES, BlockBuffer, DiskFile, IoError, skip_to_phase};
 const CHUNK_BYTES: usize = 256 << 10;
 /// From here on it is worth three pieces instead of a copy.
 const PIECES_BYTES: usize = 64 << 10;
-/// From here on a fetch is made in two halves, so that what follows can be asked for between them. Asked for
-/// before, both would end together, and the device would rest while both are checked and sent.
-const HALVES_BYTES: usize = 256 << 10;
 
 /// See the module.
 #[derive(Debug)]
@@ -92,17 +88,12 @@ fn split(position: u64) -> (u64, usize) {
 }
 
 impl DirectFile {
-    /// Fills a part of `blocks`, which begin at `start` in the file; fewer bytes only at the end of the file.
-    fn read_blocks(
-        &self,
-        blocks: &mut BlockBuffer,
-        start: u64,
-        part: Range<usize>,
-    ) -> Result<usize, IoError> {
-        let mut at = part.start;
+    /// Fills `blocks`, which begin at `start` in the file; fewer bytes only at the end of the file.
+    fn read_blocks(&self, blocks: &mut BlockBuffer, start: u64) -> Result<usize, IoError> {
+        let mut at = 0_usize;
         // A read that ends early on a whole block may go on; one that does not is at the end of the file.
         while at.is_multiple_of(BLOCK_BYTES)
-            && let Some(rest) = blocks.bytes_mut().get_mut(at..part.end)
+            && let Some(rest) = blocks.bytes_mut().get_mut(at..)
             && !rest.is_empty()
         {
             match self.direct.read_at(rest, start + at as u64) {
@@ -112,7 +103,7 @@ impl DirectFile {
                 Err(error) => return Err(self.plain.error("read")(error)),
             }
         }
-        Ok(at - part.start)
+        Ok(at)
     }
 
     /// The bytes before an append in its first block.
@@ -255,25 +246,10 @@ impl DiskFile for DirectFile {
     }
 
     fn fetch(&self, position: u64, bytes: usize) -> Result<Bytes, IoError> {
-        self.fetch_telling(position, bytes, &mut || {})
-    }
-
-    fn fetch_telling(
-        &self,
-        position: u64,
-        bytes: usize,
-        tell: &mut dyn FnMut(),
-    ) -> Result<Bytes, IoError> {
         let (start, before) = split(position);
         let mut blocks = BlockBuffer::zeroed(whole_blocks(before + bytes));
-        let all = blocks.bytes().len();
-        let first = if all >= HALVES_BYTES { all / 2 } else { all };
-        let mut done = self.read_blocks(&mut blocks, start, 0..whole_blocks(first))?;
-        tell();
-        if done < all && done == whole_blocks(first) {
-            done += self.read_blocks(&mut blocks, start, done..all)?;
-        }
-        Ok(blocks.slice(before..done.min(before + bytes)))
+        let read = self.read_blocks(&mut blocks, start)?;
+        Ok(blocks.slice(before..read.min(before + bytes)))
     }
 
     fn write_at(&self, position: u64, bytes: &[u8]) -> Result<(), IoError> {

@@ -267,7 +267,8 @@ impl<'a> Window<'a> {
         }
         taker.settle(self);
         self.share();
-        let fetched = file.fetch_telling(position, bytes.max(taker.ahead), self.tell);
+        (self.tell)();
+        let fetched = file.fetch(position, bytes.max(taker.ahead));
         self.bytes = fetched.map_err(|_| Anomaly)?;
         (self.segment, self.position) = (segment, position);
         Ok(self.bytes.slice(..bytes.min(self.bytes.len())))
