@@ -150,7 +150,7 @@ metrics! {
         "What `storage.free_floor_bytes` says must stay free.";
 
     CACHE_HITS "falcon_cache_hits_total" Counter []
-        "Reads answered by the tail cache.";
+        "Reads answered by the tail cache, or by what was just read.";
     CACHE_MISSES "falcon_cache_misses_total" Counter []
         "Reads that went to the device.";
     DAMAGED_RANGES "falcon_damaged_ranges" Gauge []

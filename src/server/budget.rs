@@ -1,24 +1,20 @@
 //! Reading within a connection's delivery budget.
 //!
 //! Promises: bytes read for a connection and not yet written are paid for by permits of the budget, up
-//! to all of it for a batch that is larger. Memory is paid for in full before it is kept. Nobody waits
-//! for ever:
+//! to all of it for a batch that is larger. Memory is paid for in full before it is kept: what a read returns
+//! keeps hardly more than its own bytes, or groups that the tail cache counts. Nobody waits for ever:
 //!
 //! ORDER: a place in the queue of reads, then permits, then a turn. Who has a turn waits for no permits,
 //! for those may be held by somebody who waits for a turn.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use falcon_protocol::Offset;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot};
 
 use crate::reader::{Chunk, ReadFailure, Reader};
 use crate::store::Ahead;
 use crate::writer::PartitionView;
-
-/// A slice this small is copied: it may keep a whole commit group in memory otherwise.
-const COPY_BYTES_MAX: usize = 16 * 1024;
 
 /// LIMIT: reads and lookups of one connection at a time, so that others get their turn at the device.
 const TURNS_MAX: usize = 2;
@@ -161,17 +157,12 @@ impl Budget {
             .read_telling(view, wanted.offset, wanted.bytes_max, told)
             .await?;
         drop(turn);
-        let Some(mut chunk) = read else {
+        let Some(chunk) = read else {
             return Ok(Paid::Nothing);
         };
         // A batch may be larger than what was asked for: then it is read again when it is paid for.
         if chunk.bytes > permit.num_permits() && permit.num_permits() < self.bytes {
             return Ok(Paid::TooLittle(chunk.bytes));
-        }
-        for slice in &mut chunk.batches {
-            if slice.len() <= COPY_BYTES_MAX {
-                *slice = Bytes::copy_from_slice(slice);
-            }
         }
         Ok(Paid::Read(chunk, permit))
     }

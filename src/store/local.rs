@@ -77,6 +77,7 @@ struct Shared {
     segments: Arc<Segments>,
     index: Index,
     cache: RwLock<TailCache>,
+    recent: read::Recent,
     bounds: Mutex<HashMap<PartitionId, Bounds>>,
     /// Trims that no commit group carries yet.
     trims: Mutex<Vec<(PartitionId, Option<Offset>)>>,

@@ -71,6 +71,31 @@ impl Answers {
     }
 }
 
+/// An answer that is given when it is dropped: who waits for it must not wait for a thread that ended by a panic.
+struct Sure<T, E: From<JournalError>>(Option<Answer<T, E>>);
+
+impl<T, E: From<JournalError>> Drop for Sure<T, E> {
+    fn drop(&mut self) {
+        if let Some(answer) = self.0.take() {
+            answer(Err(JournalError::OutcomeUnknown.into()));
+        }
+    }
+}
+
+/// An answer that says "outcome unknown" when it is dropped.
+pub(super) fn sure<T, E>(answer: Answer<T, E>) -> Answer<T, E>
+where
+    T: Send + 'static,
+    E: From<JournalError> + Send + 'static,
+{
+    let mut sure = Sure(Some(answer));
+    Box::new(move |result| {
+        if let Some(answer) = sure.0.take() {
+            answer(result);
+        }
+    })
+}
+
 fn settle<T, E: From<JournalError>>(
     journal: Result<(), JournalError>,
     result: Result<T, E>,

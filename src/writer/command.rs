@@ -5,11 +5,15 @@ use std::sync::Arc;
 use falcon_protocol::message::{CommitOwned, ConfigEntry, ProducerGranted};
 use falcon_protocol::{Batch, Offset, OwnerEpoch, PartitionId, TopicId};
 
-use super::error::{OffsetsError, ProducerError, PublishError, StepError, TopicError};
+use super::answers::sure;
+use super::error::{
+    JournalError, OffsetsError, ProducerError, PublishError, StepError, TopicError,
+};
 use super::fences::Fenced;
 use crate::store::Purpose;
 
-/// Called once, on one of the writer's threads, with the outcome. Must not block.
+/// Called once, on one of the writer's threads, with the outcome; where those end by a panic, with "outcome unknown".
+/// Must not block.
 pub type Answer<T, E> = Box<dyn FnOnce(Result<T, E>) + Send>;
 
 /// Has answers that leave when the turn has given all of its answers.
@@ -22,7 +26,11 @@ pub trait Flush: Send + Sync {
 type Give = dyn FnOnce(Result<Appended, PublishError>) -> Option<Arc<dyn Flush>> + Send;
 
 /// Gets the outcome of a publish.
-pub struct PublishAnswer(Box<Give>);
+pub struct PublishAnswer {
+    give: Option<Box<Give>>,
+    /// The writer has it: somebody waits until it is given.
+    is_due: bool,
+}
 
 impl PublishAnswer {
     /// Calls `answer` once, on one of the writer's threads. Must not block. Who is returned is flushed behind
@@ -30,11 +38,25 @@ impl PublishAnswer {
     pub fn new(
         answer: impl FnOnce(Result<Appended, PublishError>) -> Option<Arc<dyn Flush>> + Send + 'static,
     ) -> Self {
-        Self(Box::new(answer))
+        Self {
+            give: Some(Box::new(answer)),
+            is_due: false,
+        }
     }
 
-    pub(super) fn give(self, result: Result<Appended, PublishError>) -> Option<Arc<dyn Flush>> {
-        (self.0)(result)
+    pub(super) fn give(mut self, result: Result<Appended, PublishError>) -> Option<Arc<dyn Flush>> {
+        self.give.take().and_then(|give| give(result))
+    }
+}
+
+impl Drop for PublishAnswer {
+    fn drop(&mut self) {
+        if self.is_due
+            && let Some(give) = self.give.take()
+            && let Some(flush) = give(Err(JournalError::OutcomeUnknown.into()))
+        {
+            flush.flush(1);
+        }
     }
 }
 
@@ -170,6 +192,32 @@ pub enum Command {
 const ROW_BYTES: usize = 64;
 
 impl Command {
+    /// The same, once the writer has it: from here on its answer is given even if nobody comes to it.
+    pub(super) fn due(self) -> Self {
+        match self {
+            Self::Publish(mut publish) => {
+                publish.answer.is_due = true;
+                Self::Publish(publish)
+            }
+            Self::Step(step, answer) => Self::Step(step, sure(answer)),
+            Self::CreateTopic(name, partitions, config, answer) => {
+                Self::CreateTopic(name, partitions, config, sure(answer))
+            }
+            Self::AlterTopic(change, answer) => Self::AlterTopic(change, sure(answer)),
+            Self::DeleteTopic(name, answer) => Self::DeleteTopic(name, sure(answer)),
+            Self::InitProducer(name, answer) => Self::InitProducer(name, sure(answer)),
+            Self::CommitOffsets(commit, answer) => Self::CommitOffsets(commit, sure(answer)),
+            Self::CommitOwned(commit, answer) => Self::CommitOwned(commit, sure(answer)),
+            Self::ResetOffsets(commit, answer) => Self::ResetOffsets(commit, sure(answer)),
+            Self::Fence(group, wanted, answer) => Self::Fence(group, wanted, sure(answer)),
+            Self::DeleteGroup(group, answer) => Self::DeleteGroup(group, sure(answer)),
+            Self::DeleteOffsets(group, topic, answer) => {
+                Self::DeleteOffsets(group, topic, sure(answer))
+            }
+            Self::Trim(_) | Self::Tidy(_) | Self::ExpireProducers(_) => self,
+        }
+    }
+
     /// How far a full device lets it get.
     pub(super) fn purpose(&self) -> Purpose {
         match self {

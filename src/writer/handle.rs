@@ -33,12 +33,14 @@ impl WriterHandle {
     }
 
     /// Waits for room in the queue, then hands the command over. On error the command, and with
-    /// it its answer, is dropped.
+    /// it its answer, is dropped; else the answer is given, whatever happens to the writer.
     ///
     /// CANCEL SAFETY: when dropped before it completes, the command was not handed over.
     pub async fn send(&self, command: Command) -> Result<(), QueueClosed> {
         let since = Instant::now();
-        let queued = Queued { since, command };
-        self.queue.send(queued).await.map_err(|_| QueueClosed)
+        let room = self.queue.reserve().await.map_err(|_| QueueClosed)?;
+        let command = command.due();
+        room.send(Queued { since, command });
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 mod groups;
 mod names;
 mod overlap;
+mod panics;
 mod steps;
 mod sync_failures;
 

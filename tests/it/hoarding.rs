@@ -239,3 +239,57 @@ fn lookups_between_fetches_of_the_whole_budget_hold_nothing_up() {
         sender.join().expect("it ends").expect("all is read");
     });
 }
+
+/// Subscriptions that may have little, from the middle of what is published at once: each gets one batch of a large
+/// commit group, and none is ever read.
+#[test]
+fn a_deaf_peer_with_many_subscriptions_does_not_keep_the_groups_of_their_batches() {
+    const BATCHES: u32 = 150;
+    let broker = Broker::start_set(&[
+        ("FALCON_LIMITS_IN_FLIGHT_BYTES_TOTAL", "8MiB"),
+        ("FALCON_LIMITS_IN_FLIGHT_BYTES_PER_CONNECTION", "6MiB"),
+        ("FALCON_LIMITS_DELIVERY_BYTES_PER_CONNECTION", "16MiB"),
+        ("FALCON_STORAGE_CACHE_BYTES", "2MiB"),
+        ("FALCON_TIMEOUTS_STALL_MS", "120s"),
+        ("FALCON_TIMEOUTS_HEARTBEAT_MS", "60s"),
+        ("FALCON_TIMEOUTS_IDLE_MS", "120s"),
+    ]);
+    let mut peer = Peer::connect(broker.socket_address());
+    let mut deaf = Peer::connect(broker.socket_address());
+    let topic = peer.create_topic("t", 1, Vec::new());
+    let part = batch(1, 18 << 10);
+    for round in 0..64 {
+        // The first ones fill what the system keeps of a connection.
+        let (middle, credit_bytes) = match round {
+            0..4 => (0, 2 * MIB),
+            _ => (
+                round * u64::from(BATCHES) + u64::from(BATCHES) / 2,
+                19 << 10,
+            ),
+        };
+        let start = PartitionStart {
+            partition: Partition(0),
+            start: StartPosition::Offset(Offset(middle)),
+        };
+        let subscribe = Subscribe {
+            topic_id: topic,
+            partitions: vec![start],
+            credit_bytes,
+            credit_records: u64::MAX,
+        };
+        let body = encode(&subscribe).expect("encodes");
+        let number = u32::try_from(round).expect("small") + 10;
+        let frame = Frame::request(Kind::Subscribe, number, body);
+        let mut burst = Vec::new();
+        for correlation in 1..=BATCHES {
+            let frame = publish_frame(correlation, topic, &part);
+            burst.extend_from_slice(&frame.to_bytes());
+        }
+        peer.socket.write_all(&burst).expect("the broker reads");
+        for _ in 0..BATCHES {
+            assert_eq!(peer.receive().expect("an ack").error(), None);
+        }
+        deaf.send(&frame);
+    }
+    assert_bounded(&broker);
+}

@@ -94,6 +94,11 @@ impl SimDisk {
         self.count(SimOperation::Sync)
     }
 
+    /// How many reads were asked for.
+    pub fn reads(&self) -> u64 {
+        self.state().faults.reads()
+    }
+
     /// Makes reads of these bytes fail with `EIO`; answers whether there is such a file.
     pub fn make_unreadable(&self, path: &Path, range: Range<u64>) -> bool {
         let mut state = self.state();

@@ -211,6 +211,10 @@ impl Faults {
         Some(fastrand::Rng::with_seed(detour.seed))
     }
 
+    pub(super) fn reads(&self) -> u64 {
+        self.reads
+    }
+
     /// Another place than the one meant: most often one that the same was done to before, else any
     /// sector of `files`, which are ids and lengths.
     pub(super) fn elsewhere(

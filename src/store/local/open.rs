@@ -20,6 +20,7 @@ use super::forward::Forward;
 use super::identity::CleanMarker;
 use super::index::Index;
 use super::keeper::{self, Signal};
+use super::read::Recent;
 use super::recovery::{Given, LastWord, Survey, check_heads, is_outlived, missing, replay, survey};
 use super::segments::{SegmentInfo, Segments};
 use super::synced::{SyncedFile, SyncedMark};
@@ -27,6 +28,9 @@ use super::{LocalConfig, LocalStore, OpenError, RecoveryReport, Shared, TornTail
 use crate::io::{Disk, DiskFile, IoError};
 use crate::metrics::ProcessMetrics;
 use crate::store::{Damage, Replay};
+
+/// One byte in so many of the cache may hold what several readers want that is older than the rest.
+const RECENT_SHARE: usize = 4;
 
 #[expect(
     clippy::disallowed_methods,
@@ -112,8 +116,10 @@ impl LocalStore {
             duration: Duration::ZERO,
         };
         let is_empty = segments.infos().is_empty();
+        let cache = TailCache::new(config.cache_bytes);
         let shared = Arc::new(Shared {
-            cache: RwLock::new(TailCache::new(config.cache_bytes)),
+            recent: Recent::new(config.cache_bytes / RECENT_SHARE, cache.lent_bytes()),
+            cache: RwLock::new(cache),
             identity: folder.identity,
             segments,
             index,

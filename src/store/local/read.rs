@@ -5,6 +5,7 @@
 
 mod exact;
 mod plan;
+mod recent;
 mod walk;
 
 use std::cell::Cell;
@@ -17,18 +18,54 @@ use falcon_protocol::{Offset, PartitionId};
 
 use self::exact::read_exactly;
 use self::plan::Plan;
+pub(super) use self::recent::Recent;
+use self::recent::Turn;
 use self::walk::{Anomaly, Taker, Window, read_extent};
 use super::Shared;
+use super::cache::Part;
 use super::index::Place;
 use crate::store::{Ahead, Damage, Extent, Lookup, ReadError};
 
 /// Longest that a read waits until the index is mended.
 const REBUILD_WAIT: Duration = Duration::from_secs(10);
 
-fn cached(shared: &Shared, place: &Place) -> Option<Bytes> {
+fn cached(shared: &Shared, place: &Place) -> Option<Part> {
     let bytes = usize::try_from(place.extent.bytes).ok()?;
     let cache = shared.cache.read().unwrap_or_else(PoisonError::into_inner);
-    cache.slice(place.segment, place.position, bytes)
+    let part = cache.part(place.segment, place.position, bytes);
+    drop(cache);
+    part.or_else(|| shared.recent.find(place))
+}
+
+/// What others have just read of the extent, after waiting for who reads it now; else `window` is to read it for them.
+fn wait<'a>(
+    shared: &'a Shared,
+    (place, end): (&Place, u64),
+    taker: &mut Taker,
+    window: &mut Window<'a>,
+) -> Option<Part> {
+    if window.has(place) {
+        return None;
+    }
+    // ORDER: nobody waits who keeps others waiting.
+    taker.settle(window);
+    let is_kept = window.give_up();
+    make_room(shared, is_kept);
+    match shared.recent.turn(place, end) {
+        Turn::Kept(part) => Some(part),
+        Turn::First(claim) => {
+            window.read_under(claim);
+            None
+        }
+    }
+}
+
+/// Where something stays that was read, the tail cache goes without.
+fn make_room(shared: &Shared, is_kept: bool) {
+    if is_kept {
+        let mut cache = shared.cache.write().unwrap_or_else(PoisonError::into_inner);
+        cache.make_room();
+    }
 }
 
 /// Batches from the tail cache alone.
@@ -44,10 +81,10 @@ pub(super) fn lookup(
         let Some(place) = place.filter(|place| place.extent.base_offset < taker.end()) else {
             break;
         };
-        let Some(bytes) = cached(shared, &place) else {
+        let Some(part) = cached(shared, &place) else {
             break;
         };
-        if taker.take_cached(&place, &bytes).is_err() {
+        if taker.take_cached(&place, &part).is_err() {
             break;
         }
     }
@@ -100,15 +137,18 @@ pub(super) fn read(
             }
             continue;
         };
-        if let Some(bytes) = cached(shared, &place)
-            && taker.take_cached(&place, &bytes).is_ok()
+        if let Some(part) = cached(shared, &place)
+            && taker.take_cached(&place, &part).is_ok()
         {
             continue;
         }
-        let wanted = (
-            taker.plan_fetch(&place, plan.span_end()),
-            place.extent.bytes,
-        );
+        let end = plan.span_end();
+        if let Some(part) = wait(shared, (&place, end), &mut taker, &mut window)
+            && taker.take_cached(&place, &part).is_ok()
+        {
+            continue;
+        }
+        let wanted = (taker.plan_fetch(&place, end), place.extent.bytes);
         let read = match shared.segments.reader(place.segment, wanted) {
             Ok(file) => read_extent(file.as_ref(), &place, &mut taker, &mut window)
                 .or_else(|Anomaly| read_exactly(file.as_ref(), &place, &mut taker)),
@@ -121,7 +161,8 @@ pub(super) fn read(
         // the records are dead, or a copy is elsewhere.
         let is_live = shared.segments.infos().contains_key(&place.segment);
         if !is_live && stale.replace(place) != Some(place) {
-            window.clear();
+            taker.settle(&window);
+            window.give_up();
             // Where it ends is not so sure any more.
             ahead.set(None);
             plan = Plan::of(&taker, look)?;
@@ -129,13 +170,16 @@ pub(super) fn read(
         }
         if !is_live {
             let next = find(shared, partition, place.extent.end_offset())?;
-            return finish(taker, not_found(shared, partition, offset, next.as_ref()));
+            let gone = not_found(shared, partition, offset, next.as_ref());
+            return finish(taker, &window, gone);
         }
         if let ReadError::Damaged(damage) = &error {
             shared.note_damage(damage);
         }
-        return finish(taker, error);
+        return finish(taker, &window, error);
     }
+    taker.settle(&window);
+    make_room(shared, window.give_up());
     Ok(taker.into_batches())
 }
 
@@ -150,13 +194,11 @@ pub(super) fn whole_extent(
     let mut taker = Taker::new(partition, range, place.extent.bytes as usize);
     let file = shared.segments.handle(place.segment);
     let file = file.map_err(|error| ReadError::Io(Arc::new(error)))?;
-    read_extent(
-        file.as_ref(),
-        place,
-        &mut taker,
-        &mut Window::new(&mut || {}),
-    )
-    .or_else(|Anomaly| read_exactly(file.as_ref(), place, &mut taker))?;
+    let mut tell = || {};
+    let mut window = Window::new(&mut tell);
+    read_extent(file.as_ref(), place, &mut taker, &mut window)
+        .or_else(|Anomaly| read_exactly(file.as_ref(), place, &mut taker))?;
+    taker.settle(&window);
     let missing = taker.next()..place.extent.end_offset();
     let batches = taker.into_batches();
     let bytes: usize = batches.iter().map(Bytes::len).sum();
@@ -172,7 +214,12 @@ pub(super) fn whole_extent(
 }
 
 /// What was read before the error is worth having; the error comes back with the next read.
-fn finish(taker: Taker, error: ReadError) -> Result<Vec<Bytes>, ReadError> {
+fn finish(
+    mut taker: Taker,
+    window: &Window<'_>,
+    error: ReadError,
+) -> Result<Vec<Bytes>, ReadError> {
+    taker.settle(window);
     match taker.into_batches() {
         batches if batches.is_empty() => Err(error),
         batches => Ok(batches),

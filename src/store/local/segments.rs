@@ -1,9 +1,10 @@
 //! The live segments: what is known of each, and open handles.
 //!
-//! Promises that a handle is opened once and shared, and that at most [`HANDLES_MAX`] stay open.
+//! Promises that a handle is opened once and shared, that at most [`HANDLES_MAX`] stay open, and none of a segment
+//! that is gone.
 //! Must not know: groups, batches, sled.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -20,6 +21,10 @@ const HANDLES_MAX: usize = 256;
 
 /// LIMIT: segments in their first reading at a time; each has two files open.
 const FIRST_HANDLES_MAX: usize = 64;
+
+/// LIMIT: segments that are remembered as removed. Each is gone from the disk soon after, and no handle is
+/// opened then.
+const GONE_MAX: usize = 64;
 
 /// Reads that fetch less at once use the page cache.
 const FIRST_READ_BYTES: usize = 128 << 10;
@@ -112,6 +117,33 @@ struct Handles {
     open: HashMap<u64, (Arc<dyn DiskFile>, u64)>,
     /// Segments in their first reading, with the bytes that it may still take; `None` once it is over.
     first: HashMap<u64, Option<FirstReading>>,
+    /// Removed lately, or about to be: a handle that stayed here would keep their space.
+    gone: VecDeque<u64>,
+}
+
+impl Handles {
+    /// Keeps a handle for whoever comes next; the one used longest ago goes for it.
+    fn keep(&mut self, segment: u64, file: &Arc<dyn DiskFile>) {
+        if self.gone.contains(&segment) {
+            return;
+        }
+        if self.open.len() >= HANDLES_MAX {
+            let oldest = self.open.iter().min_by_key(|(_, (_, used))| *used);
+            if let Some(oldest) = oldest.map(|(segment, _)| *segment) {
+                self.open.remove(&oldest);
+            }
+        }
+        self.open.insert(segment, (Arc::clone(file), self.uses));
+    }
+
+    fn forget(&mut self, segment: u64) {
+        self.open.remove(&segment);
+        self.first.remove(&segment);
+        if self.gone.len() >= GONE_MAX {
+            self.gone.pop_front();
+        }
+        self.gone.push_back(segment);
+    }
 }
 
 /// All live segments.
@@ -178,13 +210,7 @@ impl Segments {
             return Ok(Arc::clone(file));
         }
         let file = self.disk.open(&self.path(segment))?;
-        if handles.open.len() >= HANDLES_MAX {
-            let oldest = handles.open.iter().min_by_key(|(_, (_, used))| *used);
-            if let Some(oldest) = oldest.map(|(segment, _)| *segment) {
-                handles.open.remove(&oldest);
-            }
-        }
-        handles.open.insert(segment, (Arc::clone(&file), now));
+        handles.keep(segment, &file);
         Ok(file)
     }
 
@@ -249,6 +275,10 @@ impl Segments {
         };
         let file = self.disk.open_direct(&self.path(segment))?;
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        // It went meanwhile.
+        if handles.gone.contains(&segment) {
+            return Ok(());
+        }
         let open = handles.first.values().flatten().count();
         if open >= FIRST_HANDLES_MAX {
             // The oldest is read on, or again, through the page cache.
@@ -276,7 +306,42 @@ impl Segments {
     pub(super) fn forget(&self, segment: u64) {
         self.infos_mut().remove(&segment);
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        handles.open.remove(&segment);
-        handles.first.remove(&segment);
+        handles.forget(segment);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::SimDisk;
+
+    #[test]
+    fn no_handle_stays_of_a_segment_that_is_about_to_be_removed() {
+        let (disk, dir) = (SimDisk::new(), Path::new("/journal"));
+        disk.create_dir_all(dir).expect("a folder");
+        let segments = Segments::new(Arc::new(disk.clone()), dir, true);
+        drop(disk.create(&segments.path(1)).expect("a file"));
+        let info = SegmentInfo {
+            shares: vec![(
+                PartitionId::new(0, 0),
+                Share {
+                    bytes: 1 << 20,
+                    ..Share::default()
+                },
+            )],
+            ..SegmentInfo::default()
+        };
+        segments.infos_mut().insert(1, info.clone());
+        segments.forget(1);
+        // A reader that looked before, and asks for the file before it is removed.
+        let small = segments.handle(1).expect("still there");
+        segments.infos_mut().insert(1, info);
+        let large = segments
+            .reader(1, (FIRST_READ_BYTES, 1))
+            .expect("still there");
+        let held = (Arc::strong_count(&small), Arc::strong_count(&large));
+        assert_eq!(held, (1, 1), "somebody else keeps it");
+        let handles = segments.handles.lock().expect("no panic");
+        assert!(handles.open.is_empty() && handles.first.is_empty());
     }
 }

@@ -13,6 +13,7 @@ mod model;
 mod paced;
 mod points;
 mod rot;
+mod shared;
 mod strays;
 mod untrue;
 mod upgrade;

@@ -212,6 +212,7 @@ impl Device {
 
     /// Makes synced groups readable.
     fn publish(&self, shared: &Shared, last: &Written, groups: &[Written]) {
+        shared.recent.expire();
         // ORDER: the cache before the index, so that what the index finds is still in the cache.
         {
             let mut cache = shared.cache.write().unwrap_or_else(PoisonError::into_inner);

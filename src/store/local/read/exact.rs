@@ -40,7 +40,7 @@ pub(super) fn read_exactly(
             return Err(ReadError::Damaged(damage));
         }
         whole_until = header.end_offset();
-        if !taker.offer(&header, bytes) {
+        if !taker.offer(&header, &bytes) {
             return Ok(());
         }
     }

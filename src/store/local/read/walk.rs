@@ -6,16 +6,15 @@ use bytes::Bytes;
 use falcon_protocol::batch::BATCH_HEADER_BYTES;
 use falcon_protocol::{Batch, BatchHeader, Offset, PartitionId};
 
+use super::recent::Claim;
 use crate::io::DiskFile;
+use crate::store::local::cache::{Part, is_most_of};
 use crate::store::local::index::Place;
 
 /// Least and most bytes fetched at once, unless one batch needs more.
 const FETCH_BYTES: Range<usize> = 4 << 10..512 << 10;
 /// Fetched where extents are small and lie scattered.
 const FETCH_SMALL_BYTES: usize = 64 << 10;
-/// What is read holds at most so many times its own bytes.
-const HELD_MAX: usize = 4;
-
 /// The bytes are not the batches that the index promises, or the device refuses them or those
 /// fetched along with them.
 #[derive(Debug)]
@@ -28,6 +27,8 @@ pub(super) struct Taker {
     wanted: Range<Offset>,
     bytes_left: usize,
     runs: Vec<Bytes>,
+    /// Which runs are parts of what was fetched last.
+    fetched: Vec<usize>,
     is_full: bool,
     /// What is fetched at once.
     ahead: usize,
@@ -47,6 +48,7 @@ impl Taker {
             wanted,
             bytes_left: bytes_max,
             runs: Vec::new(),
+            fetched: Vec::new(),
             is_full: false,
             ahead: bytes_max.clamp(FETCH_BYTES.start, FETCH_SMALL_BYTES),
         }
@@ -98,6 +100,27 @@ impl Taker {
         self.runs
     }
 
+    /// Takes one batch, which was checked, out of what was fetched last.
+    fn take_fetched(&mut self, header: &BatchHeader, bytes: Bytes) {
+        self.fetched.push(self.runs.len());
+        self.take(header, bytes);
+    }
+
+    /// The last that is taken out of `window`. Who pays for what was taken keeps no more: if that is not most of it, it
+    /// gets memory of its own.
+    pub(super) fn settle(&mut self, window: &Window<'_>) {
+        let fetched = std::mem::take(&mut self.fetched);
+        let run_bytes = |run: &usize| self.runs.get(*run).map_or(0, Bytes::len);
+        if is_most_of(fetched.iter().map(run_bytes).sum(), window.bytes.len()) {
+            return;
+        }
+        for run in fetched {
+            if let Some(run) = self.runs.get_mut(run) {
+                *run = Bytes::copy_from_slice(run);
+            }
+        }
+    }
+
     fn judge(&mut self, header: &BatchHeader) -> Verdict {
         if header.end_offset() <= self.wanted.start {
             return Verdict::Skip;
@@ -120,11 +143,12 @@ impl Taker {
     }
 
     /// Takes a batch if it is wanted; answers whether to go on.
-    pub(super) fn offer(&mut self, header: &BatchHeader, bytes: Bytes) -> bool {
+    pub(super) fn offer(&mut self, header: &BatchHeader, bytes: &[u8]) -> bool {
         match self.judge(header) {
             Verdict::Skip => true,
             Verdict::Take => {
-                self.take(header, bytes);
+                // The rest of what it came with is not to be kept for it.
+                self.take(header, Bytes::copy_from_slice(bytes));
                 self.wants_more()
             }
             Verdict::Enough => false,
@@ -132,7 +156,8 @@ impl Taker {
     }
 
     /// Takes from an extent in memory, as one run of batches.
-    pub(super) fn take_cached(&mut self, place: &Place, extent: &Bytes) -> Result<(), Anomaly> {
+    pub(super) fn take_cached(&mut self, place: &Place, part: &Part) -> Result<(), Anomaly> {
+        let extent = part.bytes();
         let mut run = 0..0;
         let mut at = 0;
         let mut expected = place.extent.base_offset;
@@ -164,7 +189,7 @@ impl Taker {
             at = end;
         }
         if let Some(filled) = self.runs.get_mut(before) {
-            *filled = extent.slice(run);
+            *filled = part.keep(run);
         }
         Ok(())
     }
@@ -175,6 +200,10 @@ pub(super) struct Window<'a> {
     segment: u64,
     position: u64,
     bytes: Bytes,
+    /// Extents of it that were checked, to their ends.
+    checked: Vec<(u64, u32)>,
+    /// Others wait for what is read under it.
+    claim: Option<Claim<'a>>,
     /// Told when what follows may be read too.
     tell: &'a mut dyn FnMut(),
 }
@@ -185,45 +214,64 @@ impl<'a> Window<'a> {
             segment: 0,
             position: 0,
             bytes: Bytes::new(),
+            checked: Vec::new(),
+            claim: None,
             tell,
         }
     }
 
-    /// Forgets what was fetched.
-    pub(super) fn clear(&mut self) {
+    /// Forgets what was fetched; who waits for it gets what was checked. Answers whether somebody keeps that.
+    pub(super) fn give_up(&mut self) -> bool {
+        let is_kept = self.share();
+        self.claim = None;
         self.bytes = Bytes::new();
+        is_kept
     }
 
-    /// `bytes` bytes at a position, or fewer at the end of the file; fetches `ahead` where it must.
+    /// What is fetched from now on is read for others too.
+    pub(super) fn read_under(&mut self, claim: Claim<'a>) {
+        self.claim = Some(claim);
+    }
+
+    /// Whether an extent was fetched already.
+    pub(super) fn has(&self, place: &Place) -> bool {
+        let bytes = place.extent.bytes as usize;
+        place.segment == self.segment && self.range_of(place.position, bytes).is_some()
+    }
+
+    fn share(&mut self) -> bool {
+        let checked = std::mem::take(&mut self.checked);
+        let at = (self.segment, self.position);
+        let claim = self.claim.as_ref();
+        claim.is_some_and(|claim| claim.share(at, &self.bytes, checked))
+    }
+
+    fn range_of(&self, position: u64, bytes: usize) -> Option<Range<usize>> {
+        let skip = usize::try_from(position.checked_sub(self.position)?).ok()?;
+        let end = skip.checked_add(bytes)?;
+        (end <= self.bytes.len()).then_some(skip..end)
+    }
+
+    /// `bytes` bytes at a position, or fewer at the end of the file; fetches what the taker foresees where it must.
     fn fetch(
         &mut self,
         file: &dyn DiskFile,
         (segment, position): (u64, u64),
         bytes: usize,
-        ahead: usize,
+        taker: &mut Taker,
     ) -> Result<Bytes, Anomaly> {
         if segment == self.segment
-            && let Some(skip) = position.checked_sub(self.position)
-            && let Ok(skip) = usize::try_from(skip)
-            && let Some(end) = skip.checked_add(bytes)
-            && end <= self.bytes.len()
+            && let Some(range) = self.range_of(position, bytes)
         {
-            return Ok(self.bytes.slice(skip..end));
+            return Ok(self.bytes.slice(range));
         }
+        taker.settle(self);
+        self.share();
         (self.tell)();
-        let fetched = file.fetch(position, bytes.max(ahead));
+        let fetched = file.fetch(position, bytes.max(taker.ahead));
         self.bytes = fetched.map_err(|_| Anomaly)?;
         (self.segment, self.position) = (segment, position);
         Ok(self.bytes.slice(..bytes.min(self.bytes.len())))
-    }
-
-    /// A part of what was fetched, to be kept. A small one must not hold on to all of it: records
-    /// that lie far apart would take many times their own bytes until they are sent.
-    fn release(&self, part: &Bytes) -> Bytes {
-        if part.len().saturating_mul(HELD_MAX) < self.bytes.len() {
-            return Bytes::copy_from_slice(part);
-        }
-        part.clone()
     }
 }
 
@@ -235,13 +283,13 @@ pub(super) fn read_extent(
     taker: &mut Taker,
     window: &mut Window<'_>,
 ) -> Result<(), Anomaly> {
-    let ahead = taker.ahead;
     let end = place.position + u64::from(place.extent.bytes);
     let mut position = place.position;
     let mut expected = place.extent.base_offset;
+    let mut is_checked = true;
     while position < end && taker.wants_more() {
         let at = (place.segment, position);
-        let head = window.fetch(file, at, BATCH_HEADER_BYTES, ahead)?;
+        let head = window.fetch(file, at, BATCH_HEADER_BYTES, taker)?;
         let header = BatchHeader::decode(&head).map_err(|_| Anomaly)?;
         let next = position + u64::from(header.batch_bytes);
         let is_outside = next > end || header.end_offset() > place.extent.end_offset();
@@ -257,7 +305,7 @@ pub(super) fn read_extent(
             Verdict::Skip => false,
         };
         if is_answer {
-            let bytes = window.fetch(file, at, header.batch_bytes as usize, ahead)?;
+            let bytes = window.fetch(file, at, header.batch_bytes as usize, taker)?;
             let batch = Batch::from_bytes(bytes).map_err(|_| Anomaly);
             let checked = batch.and_then(|batch| {
                 let checked = batch.verify_in(taker.partition);
@@ -266,9 +314,10 @@ pub(super) fn read_extent(
             });
             let batch = checked.inspect_err(|_| taker.is_full = false)?;
             if matches!(verdict, Verdict::Take) {
-                taker.take(&header, window.release(batch.bytes()));
+                taker.take_fetched(&header, batch.bytes().clone());
             }
         }
+        is_checked &= matches!(verdict, Verdict::Take);
         if matches!(verdict, Verdict::Enough) {
             break;
         }
@@ -277,5 +326,11 @@ pub(super) fn read_extent(
     }
     // An extent that ends early would be looked up again for ever.
     let is_short = position >= end && expected != place.extent.end_offset();
-    if is_short { Err(Anomaly) } else { Ok(()) }
+    if is_short {
+        return Err(Anomaly);
+    }
+    if is_checked && position >= end && window.has(place) {
+        window.checked.push((place.position, place.extent.bytes));
+    }
+    Ok(())
 }

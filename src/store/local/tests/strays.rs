@@ -193,3 +193,77 @@ fn an_end_that_lies_under_a_group_from_elsewhere_is_never_cut() {
         assert!(store.wants_snapshot(), "it goes on in a new segment");
     }
 }
+
+/// Six groups, then one with batches of both partitions and a row; the next segment has begun, and the broker was
+/// killed before this one was sealed. Behind its groups the file has a former life.
+fn rolled_over_a_former_life() -> (Bench, At) {
+    let other = numbered(3);
+    let other = read(&other, &other.segment_path(1));
+    let mut bench = Bench::new();
+    bench.config.index_dir = None;
+    bench.config.spare_segments = 0;
+    let (store, ..) = bench.open();
+    (0..6).for_each(|n| number(&store, n));
+    append(&store, Q, 0, &[b"first"]);
+    let group = CommitGroup {
+        batches: vec![
+            stamped(P, 6, batch(&[b"hit"], 5)),
+            stamped(P, 7, batch(&[b"beside"], 5)),
+            stamped(Q, 1, batch(&[b"another"], 5)),
+        ],
+        rows: vec![put(Table::Offsets, "key 6", "6")],
+    };
+    let seq = store.commit(group).unwrap();
+    store.durable(seq).unwrap();
+    let seq = store.commit_snapshot(Vec::new()).unwrap();
+    store.durable(seq).unwrap();
+    append(&store, P, 8, &[b"later"]);
+    drop(store);
+    let path = bench.segment_path(1);
+    let (last, header) = groups(&read(&bench, &path)).pop().unwrap();
+    // No seal, and no footer.
+    write(&bench, 512, &[0; 64]);
+    // The rest of the last block was written with it.
+    let behind = last.end.next_multiple_of(4096);
+    let file = bench.disk.open(&path).unwrap();
+    let end = usize::try_from(file.len_bytes().unwrap()).unwrap();
+    write(&bench, last.end, &vec![0; end - last.end]);
+    let life = groups(&other);
+    let remains = &other[life[0].0.start + 16..life[3].0.end];
+    write(&bench, behind, &remains[..remains.len().min(end - behind)]);
+    (bench, (last, header))
+}
+
+#[test]
+fn a_former_life_behind_the_last_group_takes_nothing_from_it() {
+    let (bench, (last, _)) = rolled_over_a_former_life();
+    let path = bench.segment_path(1);
+    let hit = bench.find(&path, b"hit").unwrap();
+    assert!(last.contains(&usize::try_from(hit).unwrap()));
+    assert!(bench.disk.flip_bit(&path, hit, 0));
+    for _ in 0..2 {
+        let (store, report, _) = bench.open();
+        assert_eq!(report.damage.len(), 1, "{report:?}");
+        assert_eq!(report.damage[0].range, Offset(6)..Offset(7));
+        assert_eq!(values(&store, P, 7, 9).unwrap().len(), 2);
+        assert_eq!(values(&store, Q, 0, 2).unwrap().len(), 2);
+    }
+}
+
+#[test]
+fn what_lies_inside_of_a_group_voids_it_whatever_it_says() {
+    let (bench, (last, _)) = rolled_over_a_former_life();
+    let other = numbered(1);
+    let other = read(&other, &other.segment_path(1));
+    let strange = groups(&other)[1].0.clone();
+    // The first half of a group from elsewhere, in the middle of the last one.
+    let at = last.start + 48 + 40;
+    write(&bench, at, &other[strange.start..strange.start + 48]);
+    let (_, report, _) = bench.open();
+    let lost: u64 = report
+        .damage
+        .iter()
+        .map(|damage| damage.range.end.0 - damage.range.start.0)
+        .sum();
+    assert_eq!(lost, 3, "{report:?}");
+}

@@ -107,15 +107,17 @@ impl Settings {
 
     /// Most memory while peers make the broker hold `held_bytes` in the ways that have limits.
     pub(super) const fn bound_bytes(&self, held_bytes: u64) -> u64 {
-        PROCESS_BYTES + 2 * self.in_flight_bytes_total + self.cache_bytes + held_bytes
+        // Slow subscribers may keep what left the cache, up to one and a half times as much.
+        let cache_bytes = self.cache_bytes * 5 / 2;
+        PROCESS_BYTES + 2 * self.in_flight_bytes_total + cache_bytes + held_bytes
     }
 
-    /// What deliveries of one connection may hold: the budget, or one thing that is larger.
+    /// What deliveries of one connection may hold: the budget, or one thing that is larger, and an eighth more.
     pub(super) const fn delivery_bytes_max(&self) -> u64 {
         if self.delivery_bytes > CONTROL_BYTES {
-            self.delivery_bytes
+            self.delivery_bytes * 9 / 8
         } else {
-            CONTROL_BYTES
+            CONTROL_BYTES * 9 / 8
         }
     }
 }

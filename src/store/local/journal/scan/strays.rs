@@ -5,12 +5,17 @@
 //! proves itself, and none was the latest when something was written here. So the rule for rot: nothing
 //! counts from the last header in its place before a stray one up to the next header in its place, because
 //! nobody can tell where strange bytes begin or end. That costs groups that were hit, and no others.
+//!
+//! Where a group ends, and a former life of the file shows only behind that end, the group itself was not hit: what
+//! is there was never overwritten, because the journal ended. It begins with the block of its first header at the
+//! earliest, since a device writes whole blocks.
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
 use super::{ALIGN, GROUP_HEADER_BYTES, GroupHeader, Scan, length};
+use crate::io::BLOCK_BYTES;
 use crate::store::local::journal::group::place_of;
 use crate::store::local::journal::salvage::{Piece, salvage};
 
@@ -26,6 +31,18 @@ enum Verdict {
     /// One thing that it says is wrong: perhaps a flipped bit. The sequence it should have, if that is it.
     Damaged(Option<u64>),
     Elsewhere,
+}
+
+/// A header in rot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Head {
+    /// It is where it belongs, and its group ends there.
+    InPlace {
+        end: usize,
+    },
+    Stray {
+        is_of_this_life: bool,
+    },
 }
 
 impl Scan<'_> {
@@ -50,16 +67,24 @@ impl Scan<'_> {
         let inside = whole_pieces(&bytes);
         heads.retain(|(at, ..)| !is_inside(&inside, *at));
         let heads = heads.into_iter().map(|(at, header, verdict)| {
-            let is_stray = match verdict {
-                Verdict::InPlace => false,
-                Verdict::Elsewhere => true,
-                Verdict::Damaged(seq) => !self.is_mended(range.start + at as u64, &header, seq),
+            let is_in_place = match verdict {
+                Verdict::InPlace => true,
+                Verdict::Elsewhere => false,
+                Verdict::Damaged(seq) => self.is_mended(range.start + at as u64, &header, seq),
             };
-            (at, is_stray)
+            let head = if is_in_place {
+                let end = at.saturating_add(length(header.group_bytes));
+                Head::InPlace { end }
+            } else {
+                let is_of_this_life = self.is_of_this_life(&header);
+                Head::Stray { is_of_this_life }
+            };
+            (at, head)
         });
-        let heads: Vec<(usize, bool)> = heads.collect();
+        let heads: Vec<(usize, Head)> = heads.collect();
         let mut kept = bytes.to_vec();
-        for void in voids(&heads, bytes.len()) {
+        let phase = usize::try_from(range.start % BLOCK_BYTES as u64).unwrap_or(0);
+        for void in voids(&heads, phase, bytes.len()) {
             kept.get_mut(void).unwrap_or_default().fill(0);
         }
         Bytes::from(kept)
@@ -127,23 +152,31 @@ fn is_inside(pieces: &[Range<usize>], at: usize) -> bool {
     piece.is_some_and(|piece| piece.contains(&at))
 }
 
-/// Where nothing counts in `bytes` bytes. `heads` are positions of headers, and whether they are strays.
-fn voids(heads: &[(usize, bool)], bytes: usize) -> Vec<Range<usize>> {
+/// Where nothing counts in `bytes` bytes, which begin `phase` bytes behind the start of a block. `heads` are positions
+/// of headers.
+fn voids(heads: &[(usize, Head)], phase: usize, bytes: usize) -> Vec<Range<usize>> {
     let mut voids = Vec::new();
-    let (mut from, mut has_stray) = (0, false);
-    for (at, is_stray) in heads {
-        if *is_stray {
-            has_stray = true;
-            continue;
+    // The group before the strays, and where these begin.
+    let (mut from, mut end, mut strange) = (0, 0, None);
+    for (at, head) in heads {
+        match *head {
+            Head::InPlace { end: announced } => {
+                voids.extend(strange.take().map(|strange| strange..*at));
+                (from, end) = (*at, announced);
+            }
+            Head::Stray { is_of_this_life } => {
+                let block = (*at + phase) / BLOCK_BYTES * BLOCK_BYTES;
+                let is_behind = !is_of_this_life && end > from && end <= *at;
+                let begin = if is_behind {
+                    end.min(block.saturating_sub(phase)).max(from)
+                } else {
+                    from
+                };
+                strange = Some(strange.map_or(begin, |strange: usize| strange.min(begin)));
+            }
         }
-        if std::mem::take(&mut has_stray) {
-            voids.push(from..*at);
-        }
-        from = *at;
     }
-    if has_stray {
-        voids.push(from..bytes);
-    }
+    voids.extend(strange.map(|strange| strange..bytes));
     voids
 }
 
