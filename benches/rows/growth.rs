@@ -11,7 +11,7 @@ use crate::limit::Bulk;
 use crate::limits::samples::median;
 use crate::limits::{Fallible, write};
 use crate::line::{Goal, Line, Round, Subject, Unit};
-use crate::load::{Processors, Stage, Topic};
+use crate::load::Stage;
 use crate::page::PICTURE;
 
 /// What is written in all, and what the topic keeps.
@@ -45,56 +45,42 @@ struct Growth {
     notes: Vec<String>,
 }
 
-const GROWS: Topic<'static> = Topic {
-    name: "grows",
-    record_bytes: 100,
-};
-
-/// The same twice. A client that the system moves between processors has seconds in which each record costs it half
-/// as much again, whatever the broker does: the memory of its batches is written on one processor and was read on
-/// the other. So the second line is for a client that stays on one.
 pub(crate) fn flatness(stage: &Stage, broker: &mut Broker) -> Fallible<Vec<Line>> {
-    let runs = [
-        (Processors::Any, ""),
-        (Processors::Last, ", client on one processor"),
-    ];
-    let start = || format!("windows of 1 GB, the first {WARM_UP_SECONDS:.0} s left out");
-    let mut found = runs.map(|_| (Vec::new(), vec![start()]));
+    let mut rounds = Vec::new();
+    let mut notes = vec![format!(
+        "windows of 1 GB, the first {WARM_UP_SECONDS:.0} s left out"
+    )];
     let mut worst: Option<Growth> = None;
     for round in 0..stage.rounds {
-        for ((processors, _), (rounds, notes)) in runs.iter().zip(&mut found) {
-            if worst.is_some() {
-                broker.kill()?;
-                *broker = stage.fresh()?;
-            }
-            let growth = Growth::measure(stage, broker, *processors)?;
-            rounds.push(Round::alone(growth.furthest));
-            notes.push(format!("round {}: {}", round + 1, growth.notes.join("; ")));
-            if worst
-                .as_ref()
-                .is_none_or(|worst| growth.furthest > worst.furthest)
-            {
-                worst = Some(growth);
-            }
+        if round > 0 {
+            broker.kill()?;
+            *broker = stage.fresh()?;
+        }
+        let growth = Growth::measure(stage, broker)?;
+        rounds.push(Round::alone(growth.furthest));
+        let number = round + 1;
+        notes.push(format!("round {number}: {}", growth.notes.join("; ")));
+        if worst
+            .as_ref()
+            .is_none_or(|worst| growth.furthest > worst.furthest)
+        {
+            worst = Some(growth);
         }
     }
-    worst.ok_or("nothing was measured")?.draw(stage)?;
-    let lines = runs.iter().zip(found).map(|((_, how), (rounds, notes))| {
-        let what =
-            "100 B records until 20 GB are written, 10 GB kept: furthest mean from the median";
-        let subject = Subject::new(14, &format!("{what}{how}"), Unit::Share, Goal::AtMost(0.1));
-        subject.line(rounds, notes)
-    });
-    Ok(lines.collect())
+    let worst = worst.ok_or("nothing was measured")?;
+    worst.draw(stage)?;
+    let what = "100 B records until 20 GB are written, 10 GB kept: furthest mean from the median";
+    let subject = Subject::new(14, what, Unit::Share, Goal::AtMost(0.1));
+    Ok(vec![subject.line(rounds, notes)])
 }
 
 impl Growth {
-    fn measure(stage: &Stage, broker: &Broker, processors: Processors) -> Fallible<Self> {
+    fn measure(stage: &Stage, broker: &Broker) -> Fallible<Self> {
         let kept = stage.bytes(KEPT_BYTES);
         let create = format!("topic create grows --retention-bytes {kept:.0}");
         stage.falcon(broker, &create)?;
         let before = Bulk::measure(stage)?.megabytes();
-        let samples = observe(stage, broker, processors)?;
+        let samples = observe(stage, broker)?;
         let after = Bulk::measure(stage)?.megabytes();
         let scale = stage.scale.min(1.0);
         let settled: Vec<Sample> = samples
@@ -115,8 +101,8 @@ impl Growth {
         let show = |rates: &[f64]| Unit::RecordsPerSecond.show(median(rates));
         let notes = vec![
             format!(
-                "{} windows around {}, from {} to {}; before trims begin around {}, the furthest {:.3} of it away, \
-                 after around {}, {:.3}; {} means of {WINDOW_SECONDS:.0} s: {:.3}",
+                "{} windows around {}, from {} to {}; before trims begin around {}, the furthest \
+                 {:.3} away, after around {}, {:.3}; {} means of {WINDOW_SECONDS:.0} s: {:.3}",
                 all.len(),
                 show(&all),
                 Unit::RecordsPerSecond.show(all.iter().copied().fold(f64::INFINITY, f64::min)),
@@ -175,8 +161,8 @@ impl Growth {
     }
 }
 
-fn observe(stage: &Stage, broker: &Broker, processors: Processors) -> Fallible<Vec<Sample>> {
-    let mut publishing = stage.publishing(broker, GROWS, processors)?;
+fn observe(stage: &Stage, broker: &Broker) -> Fallible<Vec<Sample>> {
+    let mut publishing = stage.publishing(broker, "grows", 100)?;
     let begun = Instant::now();
     let mut samples: Vec<Sample> = Vec::new();
     let until = stage.bytes(WRITTEN_BYTES);

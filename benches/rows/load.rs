@@ -45,10 +45,7 @@ impl Stage {
     }
 
     fn command(&self, broker: &Broker, arguments: &str) -> Command {
-        Self::with(program(&self.program), broker, arguments)
-    }
-
-    fn with(mut command: Command, broker: &Broker, arguments: &str) -> Command {
+        let mut command = program(&self.program);
         command
             .args(arguments.split_whitespace())
             .env("FALCON_SERVER", format!("falcon://{}", broker.address));
@@ -92,24 +89,13 @@ impl Stage {
     pub(crate) fn publishing(
         &self,
         broker: &Broker,
-        topic: Topic<'_>,
-        processors: Processors,
+        topic: &str,
+        size: u64,
     ) -> Fallible<Publishing> {
-        let Topic { name, record_bytes } = topic;
-        let load = format!(
-            "bench publish --topic {name} --size {record_bytes} --duration 1d --warm-up 0s"
-        );
-        let command = match processors {
-            Processors::Any => program(&self.program),
-            Processors::Last => {
-                let count = std::thread::available_parallelism()?.get();
-                let mut command = program(Path::new("taskset"));
-                command.arg("--cpu-list").arg((count - 1).to_string());
-                command.arg(&self.program);
-                command
-            }
-        };
-        let child = Self::with(command, broker, &load)
+        let load =
+            format!("bench publish --topic {topic} --size {size} --duration 1d --warm-up 0s");
+        let mut command = self.command(broker, &load);
+        let child = command
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
@@ -121,7 +107,7 @@ impl Stage {
         let acked = |broker: &Broker| broker.metric("falcon_publish_bytes_acked_total");
         self.falcon(broker, &format!("topic create {}", topic.name))?;
         let until = acked(broker)? + bytes;
-        let mut publishing = self.publishing(broker, topic, Processors::Any)?;
+        let mut publishing = self.publishing(broker, topic.name, topic.record_bytes)?;
         let patience = Instant::now().after(Duration::from_secs(600));
         while acked(broker)? < until {
             publishing.check()?;
@@ -143,15 +129,6 @@ impl Stage {
 fn free_bytes(folder: &Path) -> Fallible<f64> {
     let stat = rustix::fs::statvfs(folder)?;
     Ok(stat.f_bavail as f64 * stat.f_frsize as f64)
-}
-
-/// Where a client runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Processors {
-    /// Wherever the system puts it.
-    Any,
-    /// On the last processor and no other.
-    Last,
 }
 
 /// A topic to fill.

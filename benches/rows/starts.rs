@@ -11,13 +11,8 @@ use crate::broker::Broker;
 use crate::limits::Fallible;
 use crate::limits::cache::{Cold, drop_caches};
 use crate::line::{Goal, Line, Round, Subject, Unit};
-use crate::load::{Processors, Stage, Topic};
+use crate::load::Stage;
 use crate::memory::fill_logs;
-
-const KILLED: Topic<'static> = Topic {
-    name: "killed",
-    record_bytes: 100,
-};
 
 /// What happened before.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +62,7 @@ fn make(stage: &Stage, broker: &mut Broker, end: End) -> Fallible<()> {
     match end {
         End::Clean => broker.stop(),
         End::Killed => {
-            let _publishing = stage.publishing(broker, KILLED, Processors::Any)?;
+            let _publishing = stage.publishing(broker, "killed", 100)?;
             sleep(Duration::from_millis(500));
             broker.kill()
         }
