@@ -33,7 +33,9 @@ pub(crate) fn files(folder: &Path) -> Fallible<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        if entry.metadata()?.len() >= ALIGNMENT as u64 {
+        // A broker that runs may have removed it meanwhile.
+        let bytes = entry.metadata().map_or(0, |found| found.len());
+        if bytes >= ALIGNMENT as u64 {
             paths.push(entry.path());
         }
     }
@@ -68,13 +70,16 @@ pub(crate) fn measure(folder: &Path, paths: &[PathBuf]) -> Fallible<Reads> {
     })
 }
 
-/// MB a second.
+/// MB a second, of those files that are still there: a broker that runs removes dead ones.
 pub(crate) fn read(paths: &[PathBuf], is_direct: bool) -> Fallible<f64> {
     let mut buffer = Aligned::new(READ_BYTES);
     let mut bytes = 0;
     let begun = Instant::now();
     for path in paths {
-        bytes += read_one(path, is_direct, &mut buffer)?;
+        bytes += match read_one(path, is_direct, &mut buffer) {
+            Err(_) if !path.try_exists()? => 0,
+            read => read?,
+        };
     }
     Ok(bytes as f64 / 1e6 / begun.elapsed().as_secs_f64())
 }
