@@ -99,9 +99,15 @@ impl Rig {
 
     /// Publishes a record; it is durable, and shown, when this returns.
     async fn publish(&self, bytes: usize) -> Appended {
+        self.publish_batch(1, bytes).await
+    }
+
+    async fn publish_batch(&self, records: usize, bytes: usize) -> Appended {
         let mut batch = BatchBuilder::new(Codec::None, 1 << 20);
         let record = Record::new(vec![b'x'; bytes]);
-        batch.push(&record, 1_700_000_000_000).expect("it fits");
+        for _ in 0..records {
+            batch.push(&record, 1_700_000_000_000).expect("it fits");
+        }
         let batch = batch.build(Producer::default()).expect("not empty");
         let batch = falcon_protocol::Batch::from_bytes(batch).expect("valid");
         let (answer, answered) = answer::<_, PublishError>();
@@ -222,6 +228,9 @@ async fn a_delivery_beyond_the_credit_is_left_to_the_task() {
         rig.publish(100).await;
         rig.assert_left_to_the_task(0);
     }
+    let rig = Rig::with_credit(u64::MAX, 1).await;
+    rig.publish_batch(2, 100).await;
+    rig.assert_left_to_the_task(0);
 }
 
 #[tokio::test]
