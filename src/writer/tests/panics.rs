@@ -19,7 +19,7 @@ fn send_publish(rig: &Rig, id: PartitionId, answer: PublishAnswer) {
     }));
 }
 
-/// One turn is held at the device. Behind it a publish panics as it is answered, with more behind that.
+/// A turn is held at the device. In one behind it a publish panics as it is answered, with more behind that.
 fn panic_in_an_answer(rig: &Rig, id: PartitionId, is_beside: bool) -> Panicked {
     let taken = || rig.metrics.writer.queue_seconds.value().1;
     let before = taken();
@@ -33,6 +33,12 @@ fn panic_in_an_answer(rig: &Rig, id: PartitionId, is_beside: bool) -> Panicked {
     let (first, first_answered) = answer();
     send_publish(rig, id, PublishAnswer::from(first));
     wait_until_taken(1);
+    if is_beside {
+        // Another one waits for the device, so that what follows becomes one turn.
+        let (second, _answered) = answer();
+        send_publish(rig, id, PublishAnswer::from(second));
+        wait_until_taken(2);
+    }
     send_publish(rig, id, PublishAnswer::new(|_| panic!("as a bug would")));
     let mut others: Vec<Answered<_, _>> = Vec::new();
     for _ in 0..20 {
@@ -42,7 +48,8 @@ fn panic_in_an_answer(rig: &Rig, id: PartitionId, is_beside: bool) -> Panicked {
     }
     if is_beside {
         // A turn of publishes alone, which the other thread finishes.
-        wait_until_taken(2);
+        rig.disk.hold_syncs(false);
+        wait_until_taken(2 + 1 + others.len() as u64);
     }
     let (commit, committed) = answer();
     let offsets = CommitOffsets {
