@@ -185,7 +185,6 @@ pub(super) fn append(store: &LocalStore, partition: PartitionId, base: u64, valu
     store.durable(seq).unwrap();
 }
 
-/// As the housekeeping does it, until nothing is left to copy.
 /// What became of the index, once it is known.
 pub(super) fn index_report(store: &LocalStore) -> IndexReport {
     for _ in 0..10_000 {
@@ -197,6 +196,18 @@ pub(super) fn index_report(store: &LocalStore) -> IndexReport {
     panic!("the index was never opened");
 }
 
+/// Looks again and again, for twenty seconds at most.
+pub(super) fn wait_until(is_so: impl Fn() -> bool) {
+    for _ in 0..4_000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    panic!("it never came to be");
+}
+
+/// As the housekeeping does it, until nothing is left to copy.
 pub(super) fn tidy(store: &LocalStore) {
     for _ in 0..100 {
         let is_more = store.gather();

@@ -200,16 +200,6 @@ fn a_footer_that_cannot_be_read_is_an_error_at_once() {
     assert!(!values(&store, P, 0, end).unwrap().is_empty());
 }
 
-fn wait_until(is_so: impl Fn() -> bool) {
-    for _ in 0..1000 {
-        if is_so() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    panic!("it never happened");
-}
-
 #[test]
 fn a_second_broker_is_refused_and_a_foreign_folder_is_left_alone() {
     let bench = Bench::new();

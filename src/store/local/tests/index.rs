@@ -170,16 +170,6 @@ fn inspected(bench: &Bench) -> Inspection {
     Inspection::open(bench.config.clone(), disk, Arc::new(|_| {}), &mut tables).unwrap()
 }
 
-pub(super) fn wait_until(is_so: impl Fn() -> bool) {
-    for _ in 0..4_000 {
-        if is_so() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    panic!("it never came to be");
-}
-
 /// The first segment and its seal, once every sealed segment is in sled.
 fn first_seal(store: &LocalStore) -> Seal {
     wait_until(|| is_indexed(store));

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::index::wait_until;
 use super::*;
 use crate::clock::Instant;
 use crate::store::local::forward::Watched;
@@ -31,6 +30,16 @@ fn roll(store: &LocalStore, mut base: u64, segments: usize) -> u64 {
     base
 }
 
+/// A store with eight segments behind it and a spare; and the next offset.
+fn rolled(bench: &Bench) -> (Arc<LocalStore>, u64) {
+    let (store, ..) = bench.open();
+    index_report(&store);
+    append(&store, P, 0, &[b"first"]);
+    let end = roll(&store, 1, 8);
+    wait_until(|| store.shared.signal.spares() > 0);
+    (store, end)
+}
+
 fn prepared(store: &LocalStore) -> u64 {
     store.shared.config.metrics.journal.bytes_prepared.value()
 }
@@ -42,11 +51,7 @@ fn reclaimed(store: &LocalStore) -> u64 {
 #[test]
 fn segments_to_come_are_made_of_dead_ones() {
     let bench = busy();
-    let (store, ..) = bench.open();
-    index_report(&store);
-    append(&store, P, 0, &[b"first"]);
-    let end = roll(&store, 1, 8);
-    wait_until(|| store.shared.signal.spares() > 0);
+    let (store, end) = rolled(&bench);
     let before = (prepared(&store), reclaimed(&store));
     store.trim(P, Some(Offset(end)));
     let again = roll(&store, end, 6);
@@ -62,11 +67,7 @@ fn segments_to_come_are_made_of_dead_ones() {
 #[test]
 fn what_is_kept_for_later_goes_at_once_when_space_is_short() {
     let bench = busy();
-    let (store, ..) = bench.open();
-    index_report(&store);
-    append(&store, P, 0, &[b"first"]);
-    let end = roll(&store, 1, 8);
-    wait_until(|| store.shared.signal.spares() > 0);
+    let (store, end) = rolled(&bench);
     store.trim(P, Some(Offset(end)));
     // Removed as soon as somebody looks, which a keeper with nothing to do but wait does by itself.
     bench.disk.set_free_bytes(bench.config.free_floor_bytes + 1);
