@@ -195,13 +195,14 @@ static FENCE: RoundTrip<(PartitionId, String, OwnerEpoch)> = RoundTrip {
     ..RoundTrip::new(
         "fence-row",
         |random| {
-            let group = format!("g{}", any_text(random, 199));
-            // Half of them in one byte: damage makes of those the epoch 0, which there is not, often enough for each run.
-            let epoch = if random.bool() {
-                OwnerEpoch(random.u64(1..=255))
+            // Half of them are short, with an epoch of one bit: damage makes of those the epoch 0, which there is not,
+            // often enough for each run.
+            let (group, epoch) = if random.bool() {
+                ("g".to_owned(), 1 << random.u32(..64))
             } else {
-                OwnerEpoch(wide(random).max(1))
+                (format!("g{}", any_text(random, 199)), wide(random).max(1))
             };
+            let epoch = OwnerEpoch(epoch);
             (partition(random), group, epoch)
         },
         |(partition, group, epoch), to| {
