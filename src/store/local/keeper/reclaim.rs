@@ -15,6 +15,7 @@ use crate::store::local::segments::SegmentInfo;
 
 /// A segment becomes a spare when at least one byte in so many of a spare was written.
 const USED_SHARE: u64 = 4;
+
 impl Keeper<'_> {
     /// Reclaims segments in which all records are dead or were copied forward, the oldest first, as many as may go now.
     pub(super) fn reclaim(&mut self) {
@@ -28,7 +29,7 @@ impl Keeper<'_> {
         self.is_pacing = false;
         while let Some((segment, info)) = self.next_dead(first) {
             first = segment + 1;
-            if !self.wants_spare(&info) && !self.may_remove(segment, &info) {
+            if !self.wants_spare(segment, &info) && !self.may_remove(segment, &info) {
                 self.is_pacing = true;
                 return;
             }
@@ -69,13 +70,15 @@ impl Keeper<'_> {
     }
 
     /// Whether the segment shall become a spare.
-    fn wants_spare(&self, info: &SegmentInfo) -> bool {
-        self.shared.signal.spares() < self.shared.config.spare_segments && self.suits(info)
+    fn wants_spare(&self, segment: u64, info: &SegmentInfo) -> bool {
+        self.shared.signal.spares() < self.shared.config.spare_segments && self.suits(segment, info)
     }
 
-    /// Whether enough of the segment was written for a spare.
-    fn suits(&self, info: &SegmentInfo) -> bool {
+    /// Whether enough of the segment was written for a spare, and the device never failed it: what a failed sync
+    /// left behind is nothing to write acknowledged records over.
+    fn suits(&self, segment: u64, info: &SegmentInfo) -> bool {
         info.groups_end >= self.shared.config.segment_bytes / USED_SHARE
+            && !self.given_up.contains(&segment)
     }
 
     /// Whether a segment may be removed now. The file system's transactions for it are in the way of the writer's
@@ -84,7 +87,7 @@ impl Keeper<'_> {
         if self.shared.is_space_short() {
             return true;
         }
-        let is_reserve = self.suits(info) && self.is_reserve(segment);
+        let is_reserve = self.suits(segment, info) && self.is_reserve(segment);
         !is_reserve && self.pace.may_remove(info.file_bytes, Instant::now())
     }
 
@@ -110,7 +113,7 @@ impl Keeper<'_> {
         self.shared.index.note_removal();
         self.shared.index.recount_footers();
         self.shared.index.trust(segment);
-        if self.wants_spare(info) {
+        if self.wants_spare(segment, info) {
             let spare = new_spare_path(self);
             disk.rename(&path, &spare)?;
             disk.sync_dir(self.shared.segments.dir())?;
@@ -119,6 +122,8 @@ impl Keeper<'_> {
             disk.remove(&path)?;
             disk.sync_dir(self.shared.segments.dir())?;
         }
+        self.given_up.remove(&segment);
+        self.waiting.remove(&segment);
         self.shared.config.metrics.reads.segments_reclaimed.add(1);
         tracing::debug!(
             segment,

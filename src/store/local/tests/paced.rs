@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::Instant;
+use crate::io::SimFault;
 use crate::store::local::forward::Watched;
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -123,4 +124,42 @@ fn what_halves_again_and_again_is_left_alone_and_what_does_not_is_due() {
         !watched.is_due((2, 7), minute, now),
         "it was not seen before"
     );
+}
+
+/// A store whose `n`th sync failed after another segment was begun, if that was the keeper's and of a segment; and
+/// the next offset.
+fn with_a_failed_seal(bench: &Bench, n: u64) -> Option<(Arc<LocalStore>, u64)> {
+    let (store, ..) = bench.open();
+    index_report(&store);
+    append(&store, P, 0, &[b"first"]);
+    let mut end = roll(&store, 1, 3);
+    wait_until(|| store.shared.signal.spares() > 0);
+    while !store.wants_snapshot() {
+        append(&store, P, end, &[&[b'v'; 900]]);
+        end += 1;
+    }
+    bench.disk.fail_sync(n, SimFault::Device);
+    store.commit_snapshot(Vec::new()).ok()?;
+    wait_until(|| !bench.disk.failures().is_empty());
+    let failure = bench.disk.failures().pop()?;
+    let name = failure.path.file_name()?.to_str()?;
+    let is_seal = failure.thread == "falcon-keeper" && !name.starts_with("spare");
+    is_seal.then_some((store, end))
+}
+
+#[test]
+fn a_dead_segment_that_a_sync_failed_on_is_removed_and_not_written_over() {
+    let mut seals = 0;
+    for n in 1..=4 {
+        let bench = busy();
+        let Some((store, end)) = with_a_failed_seal(&bench, n) else {
+            continue;
+        };
+        seals += 1;
+        store.trim(P, Some(Offset(end)));
+        roll(&store, end, 6);
+        assert_eq!(bench.disk.used_after_failed_sync(), 0, "sync {n}");
+        wait_until(|| reclaimed(&store) == 4);
+    }
+    assert!(seals > 0, "no segment was sealed");
 }
