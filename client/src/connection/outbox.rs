@@ -174,7 +174,6 @@ impl Outbox {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
-    use tokio::sync::oneshot;
 
     use super::super::reader::take_frame;
     use super::*;
@@ -241,11 +240,6 @@ mod tests {
             expected.push((correlation, bytes));
             frame(correlation, bytes)
         };
-        let (count, counted) = oneshot::channel();
-        let reading = tokio::spawn(async move {
-            let count = counted.await.expect("a number");
-            read(far, count).await
-        });
         let mut parts = 0;
         let mut left = BytesMut::new();
         // Nobody reads until all are queued: the socket takes less than the last one, and what is behind it waits.
@@ -271,10 +265,10 @@ mod tests {
             left.extend_from_slice(&frame.head);
             left.extend_from_slice(&frame.body);
         }
-        count.send(expected.len()).expect("it reads");
-        socket.write_all(&left).await.expect("it works");
-        drop(socket);
-        assert_eq!(reading.await.expect("no panic"), expected);
+        let writing = async move { socket.write_all(&left).await };
+        let (read, written) = tokio::join!(read(far, expected.len()), writing);
+        written.expect("it works");
+        assert_eq!(read, expected);
         assert_eq!(parts, 1, "the socket took all or nothing");
     }
 }
