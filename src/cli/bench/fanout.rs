@@ -1,5 +1,6 @@
 //! `falcon bench fanout`.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use clap::Args;
@@ -113,25 +114,28 @@ struct Reader {
 impl Reader {
     /// Reads until the mark of the end in every partition; counts what comes while it is measured.
     async fn run(mut self, span: Span, stage: Arc<Stage>) -> Result<(), CliError> {
-        let mut all = 0;
+        let (mut all, mut counted) = (0, 0);
         while self.ends > 0 {
-            let Some(record) = self.records.next().await else {
+            let Some(batch) = self.records.next_batch().await else {
                 break;
             };
-            let record = record.map_err(|error| CliError::from_subscribe("bench", &error))?;
-            all += 1;
-            if all % COUNT_EVERY == 0 {
+            let batch = batch.map_err(|error| CliError::from_subscribe("bench", &error))?;
+            for record in &batch {
+                let record = black_box(record);
+                if record.value().and_then(mark_of) == Some(u64::MAX) {
+                    self.ends -= 1;
+                }
+            }
+            all += batch.len() as u64;
+            let new = all - counted;
+            if new >= COUNT_EVERY {
+                counted = all;
                 let is_measured = span.has(Instant::now());
-                stage
-                    .tally
-                    .count(COUNT_EVERY, COUNT_EVERY * self.size, is_measured);
+                stage.tally.count(new, new * self.size, is_measured);
                 if let Some(progress) = &self.progress {
                     // A publisher that has not taken the last ones in needs no more.
                     progress.try_send(all).ok();
                 }
-            }
-            if record.value.as_deref().and_then(mark_of) == Some(u64::MAX) {
-                self.ends -= 1;
             }
         }
         Ok(())
