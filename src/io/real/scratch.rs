@@ -1,7 +1,7 @@
 //! Memory that the device fills quickly, for reads past the page cache.
 //!
 //! Owns one huge page for the whole process, in places for a read each: a device fills memory that lies together
-//! faster (docs/adr/0016-memory-for-reading.md). Promises that a place is somebody's alone while he has it. Must not
+//! faster (docs/adr/0017-memory-for-reading.md). Promises that a place is somebody's alone while he has it. Must not
 //! know: files.
 
 use std::ops::{Deref, DerefMut};
