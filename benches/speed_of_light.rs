@@ -122,6 +122,7 @@ impl Everything {
         println!("| page cache | {:.0} |", reads.hot);
         println!("| cold, through the cache | {:.0} |", reads.cold);
         println!("| cold, O_DIRECT | {:.0} |", reads.cold_direct);
+        println!("| cold, O_DIRECT, huge page | {:.0} |", reads.cold_huge);
         if !reads.is_all_dropped {
             println!("\nWithout root only the pages of the file that is read were dropped.");
         }

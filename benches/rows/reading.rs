@@ -116,9 +116,10 @@ fn cold_note(reads: &[Reads], is_all_dropped: bool) -> String {
         "without root: only the pages of the data folder dropped"
     };
     format!(
-        "{dropped}, broker restarted; raw: {:.0} MB/s through the cache, {:.0} O_DIRECT",
+        "{dropped}, broker restarted; raw: {:.0} MB/s through the cache, {:.0} O_DIRECT, {:.0} O_DIRECT into a huge page",
         of(|reads| reads.cold),
-        of(|reads| reads.cold_direct)
+        of(|reads| reads.cold_direct),
+        of(|reads| reads.cold_huge)
     )
 }
 

@@ -5,6 +5,9 @@
 )]
 
 mod direct;
+mod scratch;
+#[cfg(test)]
+mod tests;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::os::unix::fs::FileExt;
