@@ -40,8 +40,8 @@ pub(crate) struct Tally(AtomicU64);
 
 impl Tally {
     #[inline]
-    pub(crate) fn note(&self) {
-        self.0.store(self.count() + 1, Ordering::Relaxed);
+    pub(crate) fn add(&self, records: u64) {
+        self.0.store(self.count() + records, Ordering::Relaxed);
     }
 
     fn count(&self) -> u64 {

@@ -46,6 +46,13 @@
 //! # }
 //! ```
 //!
+//! # Reading very many
+//!
+//! [`Subscription::next`] hands records out one by one, each owned. [`Subscription::next_batch`] hands out a
+//! [`RecordBatch`], whose records are read where they lie: as [`RecordRef`]s that cost no reference count and no
+//! allocation. Checks, order, positions and resuming are the same, and the two can take turns. A batch is owned, so
+//! it can be sent to another task; [`RecordRef::to_delivered`] keeps one record of it.
+//!
 //! # Consumer groups
 //!
 //! A [`Consumer`] shares the partitions of its topics with the other members of its group.
@@ -137,13 +144,15 @@ pub use publisher::{Publisher, PublisherBuilder, Receipt, Ticket};
 pub use start::Start;
 pub use step::{Step, StepReceipt};
 pub use subscription::{
-    Delivered, Reset, Subscription, SubscriptionBuilder, SubscriptionEvent, SubscriptionEvents,
+    Delivered, RecordBatch, RecordIter, RecordRef, Reset, Subscription, SubscriptionBuilder,
+    SubscriptionEvent, SubscriptionEvents,
 };
 pub use typed::{
     Bincode, Codec, Event, Json, Topic, TypedPublisher, TypedSubscription, TypedSubscriptionBuilder,
 };
 
 pub use falcon_protocol::Codec as Compression;
+pub use falcon_protocol::batch::{HeaderRef, HeaderRefs, Headers};
 pub use falcon_protocol::message::{
     Activity, AssignorKind, CommittedOffset, ConfigEntry, GroupDescription, GroupMember,
     GroupPartition, GroupProgress, GroupSummary, ListedOffset, PartitionDescription, Standing,

@@ -8,6 +8,7 @@
 //!
 //! Must not know: sockets, and how a connection comes back.
 
+mod batch;
 mod builder;
 mod decode;
 mod driver;
@@ -24,6 +25,7 @@ use falcon_protocol::record::Header;
 use falcon_protocol::{Offset, OwnerEpoch, Partition};
 use futures_core::Stream;
 
+pub use batch::{RecordBatch, RecordIter, RecordRef};
 pub use builder::{Reset, SubscriptionBuilder};
 pub use events::{SubscriptionEvent, SubscriptionEvents};
 
@@ -102,7 +104,37 @@ impl Subscription {
         if let Some(record) = self.record_at_hand() {
             return Some(record);
         }
-        std::future::poll_fn(|cx| self.poll_record(cx)).await
+        std::future::poll_fn(|cx| self.poll_for(cx, Self::record_at_hand)).await
+    }
+
+    /// The next records of one partition, as many as were stored together, or an error between records; `None`
+    /// after `close`. For whoever handles very many records: they are read where they lie, with no cost for owning each.
+    ///
+    /// All records of a batch that is returned count as handed out: [`position`](Self::position) is behind them, also
+    /// when it is dropped half read. So does the rest of a batch whose first records [`next`](Self::next) returned: the
+    /// two may be called in any order.
+    ///
+    /// ```no_run
+    /// # async fn example(falcon: falcon_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let done = falcon.offsets("totals");
+    /// let mut records = falcon.subscribe("orders").from(falcon_client::Start::Earliest).open().await?;
+    /// let mut total = 0;
+    /// while let Some(batch) = records.next_batch().await {
+    ///     let batch = batch?;
+    ///     for record in &batch {
+    ///         if record.headers().get("kind") != Some(b"test") {
+    ///             total += record.value().map_or(0, <[u8]>::len);
+    ///         }
+    ///     }
+    ///     done.commit("orders", batch.partition(), batch.next_offset()).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// CANCEL SAFETY: a batch not returned stays.
+    pub async fn next_batch(&mut self) -> Option<Result<RecordBatch, SubscribeError>> {
+        std::future::poll_fn(|cx| self.poll_for(cx, Self::batch_at_hand)).await
     }
 
     /// What happens beside records, from now on.
@@ -149,7 +181,7 @@ impl Subscription {
         let current = self.current.as_mut()?;
         match current.next_record()? {
             Ok(view) => {
-                self.tally.note();
+                self.tally.add(1);
                 Some(Ok(Delivered {
                     topic: Arc::clone(&self.shared.topic),
                     partition: current.partition,
@@ -166,10 +198,32 @@ impl Subscription {
         }
     }
 
-    fn poll_record(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Delivered, SubscribeError>>> {
+    /// What is left of the batch that is open, or why there is nothing; `None` when the batch has ended.
+    fn batch_at_hand(&mut self) -> Option<Result<RecordBatch, SubscribeError>> {
+        let current = self.current.as_mut()?;
+        match current.next_batch()? {
+            Ok(records) => {
+                self.tally.add(records.len() as u64);
+                Some(Ok(RecordBatch {
+                    topic: Arc::clone(&self.shared.topic),
+                    partition: current.partition,
+                    append_time_ms: current.append_time_ms,
+                    records,
+                }))
+            }
+            Err(error) => Some(Err(self.give_up(error))),
+        }
+    }
+
+    /// What `at_hand` finds, in the batch that is open or in one of those to come.
+    fn poll_for<T>(
+        &mut self,
+        cx: &Context<'_>,
+        at_hand: impl Fn(&mut Self) -> Option<Result<T, SubscribeError>>,
+    ) -> Poll<Option<Result<T, SubscribeError>>> {
         loop {
-            if let Some(record) = self.record_at_hand() {
-                return Poll::Ready(Some(record));
+            if let Some(found) = at_hand(self) {
+                return Poll::Ready(Some(found));
             }
             if self.current.is_some() {
                 if let Err(error) = self.open_batch() {
@@ -316,7 +370,7 @@ impl Stream for Subscription {
     type Item = Result<Delivered, SubscribeError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.get_mut().poll_record(cx)
+        self.get_mut().poll_for(cx, Self::record_at_hand)
     }
 }
 

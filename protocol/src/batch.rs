@@ -29,6 +29,7 @@
 //! never mistaken for the right one.
 
 mod build;
+mod checked;
 mod codec;
 mod records;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
 pub use build::{BatchBuilder, PushError};
+pub use checked::{CheckedRecords, HeaderRef, HeaderRefs, Headers, RecordRef, RecordRefs};
 pub use codec::Codec;
 pub use records::{RecordView, Records};
 

@@ -127,6 +127,14 @@ pub(crate) fn read_varint_of(from: &mut &[u8], field: &'static str) -> Result<u6
             *from = rest;
             Ok(u64::from(first))
         }
+        _ => read_longer_varint_of(from, field),
+    }
+}
+
+/// Apart from the one above, so that it is small enough to become part of its callers.
+#[inline(never)]
+fn read_longer_varint_of(from: &mut &[u8], field: &'static str) -> Result<u64, WireError> {
+    match **from {
         [first, second, ref rest @ ..] if second < 0x80 => {
             *from = rest;
             Ok(u64::from(first & 0x7f) | u64::from(second) << 7)

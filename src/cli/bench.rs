@@ -1,7 +1,7 @@
 //! `falcon bench`: how fast a broker is, seen through the public client.
 //!
 //! Owns what the kinds of load have in common: the topic, phases, histograms, what can end a run, and the report.
-//! Promises: records are built and sent one by one and read one by one, as a program would; every record counted
+//! Promises: records are built and sent one by one, and each is decoded on the way out, as a program would; every record counted
 //! as published is durable before the clock stops; with a rate, times count from when a record was due
 //! and not from when there was room for it, so a broker that stands still is not flattered (coordinated
 //! omission); a run ends soon after its broker is gone, and deletes what it made however it ends. Must not know: the
@@ -42,7 +42,7 @@ use watch::Watch;
 pub(crate) enum BenchCommand {
     /// Publish as fast as the broker makes records durable, or at a rate.
     Publish(publish::PublishArgs),
-    /// Read a topic from its beginning, as fast as it comes.
+    /// Read a topic from its beginning, as fast as it comes; each record is decoded.
     Replay(replay::ReplayArgs),
     /// One record after the other, or at a rate: time until the ack, and until a subscriber has it.
     Latency(latency::LatencyArgs),

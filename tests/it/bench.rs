@@ -38,6 +38,12 @@ fn every_kind_of_load_is_measured_and_its_topic_goes() {
     let report = measure(&broker, &replay);
     assert_eq!(report["records"], 10_000);
     assert_eq!(report["value_bytes"], 1_000_000);
+    let owned = [&replay[..], &["--owned", "--partitions", "3"]].concat();
+    let report = measure(&broker, &owned);
+    assert_eq!(report["records"], 10_000);
+    let in_place = [&replay[..], &["--partitions", "3"]].concat();
+    let report = measure(&broker, &in_place);
+    assert_eq!(report["value_bytes"], 1_000_000);
 
     let few = ["--members", "4", "--partitions", "10", "--rounds", "2"];
     let rebalanced = self::report(&broker, &[&["rebalance"][..], &few].concat());

@@ -76,6 +76,8 @@ async fn dial_one(
         if let Some(reason) = writer.ended().run_until_cancelled(end).await {
             writer.end(reason);
         }
+        // A socket that was lent would stay open for as long as somebody knows the session.
+        drop(writer.outbox.take_back());
     });
     Ok(session)
 }

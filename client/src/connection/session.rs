@@ -117,18 +117,23 @@ impl Session {
     }
 
     /// Starts a publish, whose answer comes to `tray` under `tag`. Publishes started one after the other leave in
-    /// that order.
+    /// that order; one that `is_lone` leaves from here if it can.
     pub(crate) fn start_publish(
         &self,
         front: &[u8],
         batch: &Bytes,
         (tray, tag): (&Arc<Tray>, Tag),
+        is_lone: bool,
     ) -> Result<(), StartError> {
         let bytes = (front.len() + batch.len()) as u64;
         let reply = || Reply::Tray(Slip::new(tray, tag));
         let correlation = self.enter(Kind::Publish, bytes, reply)?;
         let frame = OutFrame::request(Kind::Publish, correlation, front, batch.clone());
-        self.outbox.push_bulk(frame);
+        if is_lone {
+            self.outbox.push_lone(frame);
+        } else {
+            self.outbox.push_bulk(frame);
+        }
         Ok(())
     }
 

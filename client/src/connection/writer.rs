@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
@@ -20,19 +21,21 @@ const COPY_BYTES_MAX: usize = 16 * 1024;
 const STALL: Duration = Duration::from_secs(30);
 
 /// Writes until the connection fails, and says why it did.
-pub(super) async fn write_loop(
-    session: &Session,
-    mut socket: impl AsyncWrite + Unpin,
-) -> LostReason {
+pub(super) async fn write_loop(session: &Session, mut socket: OwnedWriteHalf) -> LostReason {
     let heartbeat = session.heartbeat();
     let mut frames = Vec::new();
     let mut buffer = BytesMut::with_capacity(CHUNK_BYTES);
     loop {
         session.outbox.take(&mut frames, CHUNK_BYTES);
         if frames.is_empty() {
+            session.outbox.lend(socket);
             if timeout(heartbeat, session.outbox.filled()).await.is_err() {
                 session.ping();
             }
+            let Some(back) = session.outbox.take_back() else {
+                return LostReason::ClosedByBroker;
+            };
+            socket = back;
             continue;
         }
         if let Err(reason) = write_frames(&mut socket, &mut frames, &mut buffer).await {

@@ -18,6 +18,9 @@ use crate::sync::lock;
 /// time would not be answered sooner; batches that wait for their turn grow instead, and become fewer.
 const CROWD: usize = 128;
 
+/// A publish up to this size leaves without waking the connection's task, when no other is under way.
+const LONE_BYTES_MAX: usize = 16 * 1024;
+
 /// Why a lane is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
@@ -177,7 +180,9 @@ impl Pump {
                 number: flight.number,
                 session: number_of_session,
             };
-            match session.start_publish(&front, &flight.bytes, (&self.tray, tag)) {
+            let answer = (&self.tray, tag);
+            let is_lone = self.unanswered == 0 && flight.bytes.len() <= LONE_BYTES_MAX;
+            match session.start_publish(&front, &flight.bytes, answer, is_lone) {
                 Ok(()) => {}
                 Err(StartError::Busy) => {
                     self.is_blocked = true;

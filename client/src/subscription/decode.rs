@@ -1,7 +1,7 @@
 //! From a delivery to records: one batch at a time, verified before a record is believed.
 
 use bytes::Bytes;
-use falcon_protocol::batch::Records;
+use falcon_protocol::batch::{CheckedRecords, RecordView, Records};
 use falcon_protocol::ids::PartitionId;
 use falcon_protocol::message::Delivery;
 use falcon_protocol::{Batch, BatchError, Offset, Partition, TopicId};
@@ -106,9 +106,7 @@ impl Current {
 
     /// The next record of the open batch, behind the position; `None` when there is none left.
     #[inline]
-    pub(super) fn next_record(
-        &mut self,
-    ) -> Option<Result<falcon_protocol::batch::RecordView, SubscribeError>> {
+    pub(super) fn next_record(&mut self) -> Option<Result<RecordView, SubscribeError>> {
         let records = self.records.as_mut()?;
         loop {
             match records.next() {
@@ -117,19 +115,37 @@ impl Current {
                     self.next = view.offset.advance(1);
                     return Some(Ok(view));
                 }
-                Some(Err(damage)) => {
-                    self.records = None;
-                    return Some(Err(SubscribeError::Corrupt {
-                        partition: self.partition,
-                        position: self.next,
-                        damage,
-                    }));
-                }
+                Some(Err(damage)) => return Some(Err(self.damaged(damage))),
                 None => {
                     self.records = None;
                     return None;
                 }
             }
+        }
+    }
+
+    /// All that is left of the open batch, behind the position; `None` when there is nothing. Records in front of one
+    /// that cannot be read come before the error.
+    pub(super) fn next_batch(&mut self) -> Option<Result<CheckedRecords, SubscribeError>> {
+        let records = self.records.as_mut()?;
+        let taken = records.take_checked(self.next);
+        if !taken.is_empty() {
+            self.next = taken.offsets().end;
+            return Some(Ok(taken));
+        }
+        if let Some(Err(damage)) = records.next() {
+            return Some(Err(self.damaged(damage)));
+        }
+        self.records = None;
+        None
+    }
+
+    fn damaged(&mut self, damage: BatchError) -> SubscribeError {
+        self.records = None;
+        SubscribeError::Corrupt {
+            partition: self.partition,
+            position: self.next,
+            damage,
         }
     }
 }

@@ -9,6 +9,7 @@
     reason = "a test that fails may panic, and the peer indexes what it has made itself"
 )]
 
+mod batches;
 mod connecting;
 mod peer;
 mod publishing;

@@ -12,6 +12,7 @@
 
 use bytes::Bytes;
 
+use super::checked::{CheckedRecords, Headers};
 use super::{BatchError, BatchHeader};
 use crate::ids::Offset;
 use crate::limits;
@@ -73,6 +74,38 @@ impl Records {
             value,
             headers,
         })
+    }
+
+    /// Takes all records from the offset `from` on that can be read, checked once, to be read where they lie. What
+    /// is before `from` is passed over. What is left is the end, or the record that cannot be read: `next` says which.
+    pub fn take_checked(&mut self, from: Offset) -> CheckedRecords {
+        let wanted = from.get().saturating_sub(self.base_offset.get());
+        let first = u32::try_from(wanted)
+            .unwrap_or(u32::MAX)
+            .clamp(self.next, self.count);
+        let mut rest = self.plain.get(self.at..).unwrap_or_default();
+        let mut begin = rest.len();
+        while self.next < self.count {
+            if self.next == first {
+                begin = rest.len();
+            }
+            let mut behind = rest;
+            if Parts::read(&mut behind).is_err() {
+                break;
+            }
+            rest = behind;
+            self.next += 1;
+        }
+        let whole = self.plain.len();
+        self.at = whole - rest.len();
+        let count = self.next.saturating_sub(first);
+        let begin = if count == 0 { self.at } else { whole - begin };
+        CheckedRecords {
+            plain: self.plain.slice(begin..self.at),
+            base_offset: self.base_offset.advance(u64::from(first)),
+            base_timestamp_ms: self.base_timestamp_ms,
+            count,
+        }
     }
 
     /// Nothing is left, and the memory of the batch is not held any more.
@@ -175,9 +208,9 @@ fn read_headers(from: &mut &[u8], plain: &Bytes) -> Result<Vec<Header>, WireErro
 pub(super) fn check(mut plain: &[u8], header: &BatchHeader) -> Result<i64, BatchError> {
     let mut max_timestamp_ms = i64::MIN;
     for index in 0..header.record_count {
-        let delta =
-            skip_record(&mut plain).map_err(|source| BatchError::Record { index, source })?;
-        let timestamp_ms = header.base_timestamp_ms.saturating_add(delta);
+        let parts =
+            Parts::read(&mut plain).map_err(|source| BatchError::Record { index, source })?;
+        let timestamp_ms = header.base_timestamp_ms.saturating_add(parts.delta);
         max_timestamp_ms = max_timestamp_ms.max(timestamp_ms);
     }
     let index = header.record_count;
@@ -185,40 +218,97 @@ pub(super) fn check(mut plain: &[u8], header: &BatchHeader) -> Result<i64, Batch
     Ok(max_timestamp_ms)
 }
 
-/// Passes over one record; returns its time delta.
-fn skip_record(from: &mut &[u8]) -> Result<i64, WireError> {
-    let delta = unzigzag(read_varint(from, "timestamp")?);
-    for field in ["key", "value"] {
-        let length = read_varint(from, field)?;
-        skip(from, length.saturating_sub(1), field)?;
+/// What a record is made of, where it lies.
+pub(super) struct Parts<'a> {
+    pub(super) delta: i64,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+    pub(super) headers: Headers<'a>,
+}
+
+impl<'a> Parts<'a> {
+    /// Takes a record off the front of `from`, all of it checked.
+    #[inline]
+    pub(super) fn read(from: &mut &'a [u8]) -> Result<Self, WireError> {
+        Self::read_with(from, pass_headers::<true>)
     }
-    let headers = read_varint(from, "header count")?;
-    if headers > limits::RECORD_HEADERS_MAX as u64 {
-        return Err(WireError::Invalid {
-            field: "header count",
-        });
+
+    /// The same for a record that was checked before: names are not looked into again.
+    #[inline]
+    pub(super) fn read_again(from: &mut &'a [u8]) -> Result<Self, WireError> {
+        Self::read_with(from, pass_headers::<false>)
     }
-    for _ in 0..headers {
+
+    #[inline]
+    fn read_with(
+        from: &mut &'a [u8],
+        pass_headers: impl FnOnce(&mut &'a [u8], u64) -> Result<Headers<'a>, WireError>,
+    ) -> Result<Self, WireError> {
+        let delta = unzigzag(read_varint(from, "timestamp")?);
+        let key = skip_optional(from, "key")?;
+        let value = skip_optional(from, "value")?;
+        let headers = match read_varint(from, "header count")? {
+            0 => Headers {
+                bytes: &[],
+                count: 0,
+            },
+            count => pass_headers(from, count)?,
+        };
+        Ok(Self {
+            delta,
+            key,
+            value,
+            headers,
+        })
+    }
+}
+
+#[inline]
+fn skip_optional<'a>(
+    from: &mut &'a [u8],
+    field: &'static str,
+) -> Result<Option<&'a [u8]>, WireError> {
+    match read_varint(from, field)? {
+        0 => Ok(None),
+        length => skip(from, length - 1, field).map(Some),
+    }
+}
+
+/// Passes over headers, looking into their names or not.
+fn pass_headers<'a, const LOOKS: bool>(
+    from: &mut &'a [u8],
+    count: u64,
+) -> Result<Headers<'a>, WireError> {
+    let invalid = |field| Err(WireError::Invalid { field });
+    if count > limits::RECORD_HEADERS_MAX as u64 {
+        return invalid("header count");
+    }
+    let all = *from;
+    for _ in 0..count {
         let length = read_varint(from, "header name")?;
         if length > limits::HEADER_NAME_BYTES_MAX as u64 {
-            return Err(WireError::Invalid {
-                field: "header name",
-            });
+            return invalid("header name");
         }
         let name = skip(from, length, "header name")?;
-        if core::str::from_utf8(name).is_err() {
-            return Err(WireError::Invalid {
-                field: "header name",
-            });
+        if LOOKS && core::str::from_utf8(name).is_err() {
+            return invalid("header name");
         }
         let length = read_varint(from, "header value")?;
         skip(from, length, "header value")?;
     }
-    Ok(delta)
+    let bytes = all.len() - from.len();
+    Ok(Headers {
+        bytes: all.get(..bytes).unwrap_or_default(),
+        count: u32::try_from(count).unwrap_or(u32::MAX),
+    })
 }
 
 #[inline]
-fn skip<'a>(from: &mut &'a [u8], length: u64, field: &'static str) -> Result<&'a [u8], WireError> {
+pub(super) fn skip<'a>(
+    from: &mut &'a [u8],
+    length: u64,
+    field: &'static str,
+) -> Result<&'a [u8], WireError> {
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     let (skipped, rest) = from
         .split_at_checked(length)

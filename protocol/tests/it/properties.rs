@@ -120,6 +120,51 @@ proptest! {
     }
 
     #[test]
+    fn records_in_place_are_those_read_one_by_one(
+        records in vec(any_record(), 1..20),
+        codec in any_codec(),
+        flips in vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        (read_before, from) in (0_usize..22, 0_u64..22),
+    ) {
+        let mut bytes = build(&records, codec).to_vec();
+        if codec == Codec::None {
+            for (at, value) in flips {
+                let at = 80 + at.index(bytes.len() - 80);
+                bytes[at] = value;
+            }
+        }
+        let batch = Batch::from_bytes(Bytes::from(bytes)).unwrap();
+        let mut one_by_one = batch.records().unwrap();
+        let mut in_place = batch.records().unwrap();
+        for _ in 0..read_before {
+            prop_assert_eq!(one_by_one.next(), in_place.next());
+        }
+        let taken = in_place.take_checked(Offset(from));
+        prop_assert_eq!(taken.iter().len(), taken.len());
+        let views: Vec<_> = taken.iter().collect();
+        prop_assert_eq!(views.len(), taken.len(), "all that was taken can be read");
+        let mut offset = taken.offsets().start;
+        let mut views = views.into_iter();
+        // Passed over, taken, then the same end or error.
+        loop {
+            match one_by_one.next() {
+                Some(Ok(view)) if view.offset < Offset(from) => {}
+                Some(Ok(view)) => {
+                    prop_assert_eq!(view.offset, offset);
+                    offset = offset.advance(1);
+                    let in_place = views.next().map(|view| (view.offset, parts_in_place(&view)));
+                    prop_assert_eq!(in_place, Some((view.offset, parts(&view))));
+                }
+                end => {
+                    prop_assert!(views.next().is_none());
+                    prop_assert_eq!(end, in_place.next());
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
     fn arbitrary_bytes_are_survived(bytes in vec(any::<u8>(), 0..400)) {
         decode_as_everything(&bytes);
         if let Some(head) = bytes.first_chunk::<12>() {
@@ -165,5 +210,21 @@ fn parts(view: &batch::RecordView) -> RecordViewParts {
         view.key.clone(),
         view.value.clone(),
         view.headers.clone(),
+    )
+}
+
+fn parts_in_place(view: &batch::RecordRef<'_>) -> RecordViewParts {
+    let copy = |bytes| Bytes::copy_from_slice(bytes);
+    let headers = view.headers.iter().map(|header| Header {
+        name: header.name.to_owned(),
+        value: copy(header.value),
+    });
+    let headers: Vec<Header> = headers.collect();
+    assert_eq!(headers.len(), view.headers.len());
+    (
+        view.timestamp_ms,
+        view.key.map(copy),
+        view.value.map(copy),
+        headers,
     )
 }

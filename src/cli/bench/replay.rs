@@ -1,11 +1,13 @@
 //! `falcon bench replay`.
 
+use std::hint::black_box;
+use std::ops::Range;
 use std::sync::Arc;
 
 use clap::Args;
 use falcon::clock::Instant;
 use falcon_client::{Client, Record, Start};
-use falcon_protocol::Offset;
+use falcon_protocol::{Offset, Partition};
 use tokio::task::JoinSet;
 
 use super::stage::{Stage, broken};
@@ -26,11 +28,14 @@ pub(crate) struct ReplayArgs {
     /// Subscribers, each on a connection of its own; each reads everything.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) subscribers: u32,
+    /// Take each record as an owned one (`next`), instead of reading batches in place (`next_batch`).
+    #[arg(long)]
+    owned: bool,
 }
 
 /// Records between two looks at what is durable while a topic is filled.
 const FILL_LOOK: u64 = 1024;
-/// A subscriber counts after so many records.
+/// A subscriber that owns its records counts after so many.
 const COUNT_EVERY: u64 = 1024;
 
 /// Fills a topic and reads it.
@@ -60,7 +65,12 @@ pub(super) async fn run(args: &ReplayArgs, stage: &Arc<Stage>) -> Result<(), Cli
     });
     let mut tasks = JoinSet::new();
     for client in clients {
-        tasks.spawn(read(client, Arc::clone(stage), ends.clone()));
+        let (stage, ends) = (Arc::clone(stage), ends.clone());
+        if args.owned {
+            tasks.spawn(read_owned(client, stage, ends));
+        } else {
+            tasks.spawn(read(client, stage, ends));
+        }
     }
     while let Some(task) = tasks.join_next().await {
         task.map_err(|error| broken(&error))??;
@@ -94,14 +104,53 @@ struct Ends {
     open: usize,
 }
 
-/// Reads all records before the ends.
+impl Ends {
+    fn of(&self, partition: Partition) -> Offset {
+        let found = self.offsets.get(partition.0 as usize);
+        found.copied().unwrap_or_default()
+    }
+
+    /// Records of a partition up to `reached` are read; `true` when that was all.
+    fn pass(&mut self, partition: Partition, reached: Range<Offset>) -> bool {
+        self.open -= usize::from(reached.contains(&self.of(partition)));
+        self.open == 0
+    }
+}
+
+/// Reads all records before the ends, in place.
 async fn read(client: Client, stage: Arc<Stage>, mut ends: Ends) -> Result<(), CliError> {
+    let failure = |error| CliError::from_subscribe("bench", &error);
+    let builder = client.subscribe(&stage.topic).from(Start::Earliest);
+    let mut all = builder.open().await.map_err(failure)?;
+    while let Some(batch) = all.next_batch().await {
+        let batch = batch.map_err(failure)?;
+        let end = ends.of(batch.partition());
+        let (mut records, mut bytes) = (0, 0);
+        for record in batch.iter().take_while(|record| record.offset() < end) {
+            // Every field of it is there, whether something is done with it or not.
+            let record = black_box(record);
+            records += 1;
+            bytes += record.value().map_or(0, <[u8]>::len) as u64;
+        }
+        stage.tally.count(records, bytes, true);
+        let offsets = batch.offsets();
+        let passed = offsets.start.advance(1)..offsets.end.advance(1);
+        if ends.pass(batch.partition(), passed) {
+            break;
+        }
+    }
+    all.close().await;
+    Ok(())
+}
+
+/// Reads all records before the ends, each owned.
+async fn read_owned(client: Client, stage: Arc<Stage>, mut ends: Ends) -> Result<(), CliError> {
     let failure = |error| CliError::from_subscribe("bench", &error);
     let builder = client.subscribe(&stage.topic).from(Start::Earliest);
     let mut all = builder.open().await.map_err(failure)?;
     let (mut records, mut bytes) = (0, 0);
     // Looked up when the partition changes, which it does once in a batch.
-    let (mut partition, mut end) = (u32::MAX, Offset::default());
+    let (mut partition, mut end) = (None, Offset::default());
     loop {
         // Matched in place: a record that is moved once more costs a tenth.
         let record = match all.next().await {
@@ -109,21 +158,17 @@ async fn read(client: Client, stage: Arc<Stage>, mut ends: Ends) -> Result<(), C
             Some(Err(error)) => return Err(failure(error)),
             None => break,
         };
-        if record.partition.0 != partition {
-            partition = record.partition.0;
-            let found = ends.offsets.get(partition as usize);
-            end = found.copied().unwrap_or_default();
+        if partition != Some(record.partition) {
+            partition = Some(record.partition);
+            end = ends.of(record.partition);
         }
         let next = record.next_offset();
         if next <= end {
             records += 1;
             bytes += record.value.as_ref().map_or(0, |value| value.len() as u64);
         }
-        if next == end {
-            ends.open -= 1;
-            if ends.open == 0 {
-                break;
-            }
+        if next == end && ends.pass(record.partition, next..next.advance(1)) {
+            break;
         }
         if records == COUNT_EVERY {
             stage.tally.count(records, bytes, true);

@@ -3,10 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use falcon_client::{ErrorCode, Offset, Partition};
+use falcon_client::{ErrorCode, Offset, Partition, Record};
 use falcon_protocol::ids::PartitionId;
 use falcon_protocol::message::{HelloResponse, PublishAck, Subscribe};
-use falcon_protocol::{Batch, Frame, ProducerId, Stamp, TopicId, limits};
+use falcon_protocol::{
+    Batch, BatchBuilder, Codec, Frame, Producer, ProducerId, Stamp, TopicId, limits,
+};
 
 /// The id of the one named publisher.
 pub(super) const NAMED: ProducerId = ProducerId(1_000);
@@ -210,12 +212,21 @@ impl World {
 
     /// Puts records into a partition, as one batch.
     pub(crate) fn fill(&mut self, partition: u32, values: impl IntoIterator<Item = String>) {
-        let mut builder = falcon_protocol::BatchBuilder::new(falcon_protocol::Codec::Lz4, 4 << 20);
-        for value in values {
-            let record = falcon_client::Record::new(value);
+        self.put(partition, Codec::Lz4, values.into_iter().map(Record::new));
+    }
+
+    /// The same with records, and compressed or not.
+    pub(crate) fn put(
+        &mut self,
+        partition: u32,
+        codec: Codec,
+        records: impl IntoIterator<Item = Record>,
+    ) {
+        let mut builder = BatchBuilder::new(codec, 4 << 20);
+        for record in records {
             builder.push(&record, 1_600_000_000_000).unwrap();
         }
-        let batch = builder.build(falcon_protocol::Producer::default());
+        let batch = builder.build(Producer::default());
         let batch = Batch::from_bytes(batch.unwrap()).unwrap();
         self.store(partition, &batch).unwrap();
     }
