@@ -7,6 +7,9 @@
 //! ORDER: a place in the queue of reads, then permits, then a turn. Who has a turn waits for no permits,
 //! for those may be held by somebody who waits for a turn.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use falcon_protocol::Offset;

@@ -3,20 +3,24 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
-use falcon_protocol::message::Delivery;
+use falcon_protocol::message::{self, StartPosition};
 use falcon_protocol::{
     BatchBuilder, Codec, FRAME_HEADER_BYTES, FrameHeader, Offset, Partition, PartitionId, Producer,
     Record,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::clock::Instant;
 use crate::io::SimDisk;
-use crate::server::subscribe::Goodbye;
+use crate::server::budget::{Budget, Spare};
+use crate::server::outbox::Delivery;
 use crate::server::subscribe::progress::Position;
+use crate::server::subscribe::{Goodbye, Subscription, SubscriptionHandle};
 use crate::store::Store;
 use crate::store::local::{LocalConfig, LocalStore};
 use crate::writer::{
@@ -35,6 +39,10 @@ struct Rig {
 
 impl Rig {
     async fn with_credit(bytes: u64, records: u64) -> Self {
+        Self::with_frames_of(1 << 20, bytes, records).await
+    }
+
+    async fn with_frames_of(frame_room: usize, bytes: u64, records: u64) -> Self {
         let index = tempfile::tempdir().expect("a folder");
         let config = LocalConfig {
             index_dir: Some(index.path().join("index")),
@@ -74,7 +82,7 @@ impl Rig {
             }),
             reader: Reader::new(store),
             outbox,
-            frame_room: 1 << 20,
+            frame_room,
             lent: Mutex::default(),
         };
         let rig = Self {
@@ -95,6 +103,36 @@ impl Rig {
         let mut progress = Progress::default();
         progress.positions.push(position);
         self.follower.lend(progress);
+    }
+
+    /// What a task of the subscription runs, from offset 0 on. It hands deliveries over to `deliveries`.
+    fn task(&self, deliveries: mpsc::Sender<Delivery>) -> impl Future<Output = ()> + use<> {
+        drop(self.follower.take_back());
+        self.follower.outbox.unsubscribed();
+        let watched = Arc::new(Semaphore::new(1));
+        let subscription = Subscription {
+            number: 7,
+            control: Arc::clone(&self.follower.control),
+            reader: self.follower.reader.clone(),
+            outbox: Arc::clone(&self.follower.outbox),
+            deliveries,
+            budget: Budget::new(1 << 20, Spare::default()),
+            connection: CancellationToken::new(),
+            _watched: watched.try_acquire_owned().expect("there is one"),
+            frame_room: 1 << 20,
+            progress: Progress::default(),
+            follower: Arc::clone(&self.follower),
+            begun: Instant::now(),
+        };
+        let start = (Arc::clone(&self.view), StartPosition::Earliest);
+        subscription.run(vec![start], None)
+    }
+
+    /// Waits until its task has lent the progress.
+    async fn rests(&self) {
+        while self.follower.lock().is_none() {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Publishes a record; it is durable, and shown, when this returns.
@@ -132,7 +170,7 @@ impl Rig {
         );
         let mut body = vec![0; header.body_bytes as usize];
         self.peer.read_exact(&mut body).await.expect("all of it");
-        let delivery = Delivery::decode(Bytes::from(body)).expect("valid");
+        let delivery = message::Delivery::decode(Bytes::from(body)).expect("valid");
         let mut rest = delivery.batches;
         let batch = falcon_protocol::Batch::split_from(&mut rest).expect("valid");
         batch.verify_in(self.view.id).expect("as stored");
@@ -261,6 +299,26 @@ async fn what_is_large_or_not_all_there_is_or_not_there_any_more_is_left_to_the_
 }
 
 #[tokio::test]
+async fn what_does_not_fit_into_a_frame_is_left_to_the_task() {
+    let rig = Rig::with_frames_of(1000, u64::MAX, u64::MAX).await;
+    rig.publish(1000).await;
+    rig.assert_left_to_the_task(0);
+}
+
+#[tokio::test]
+async fn what_fits_only_in_part_is_left_to_the_task() {
+    let rig = Rig::with_credit(u64::MAX, u64::MAX).await;
+    let progress = rig.follower.take_back().expect("it was lent");
+    for _ in 0..2 {
+        rig.publish(DIRECT_BYTES_MAX * 2 / 3).await;
+    }
+    assert!(is_woken(&rig.follower.control.changed));
+    rig.follower.lend(progress);
+    rig.publish(100).await;
+    rig.assert_left_to_the_task(0);
+}
+
+#[tokio::test]
 async fn only_few_subscriptions_are_sent_to_by_the_writer() {
     let mut rig = Rig::with_credit(u64::MAX, u64::MAX).await;
     let others = [(); 4].map(|()| Arc::new(Notify::new()));
@@ -273,4 +331,43 @@ async fn only_few_subscriptions_are_sent_to_by_the_writer() {
     rig.lend_from(1);
     rig.publish(100).await;
     assert_eq!(rig.delivered().await, Offset(1));
+}
+
+#[tokio::test]
+async fn nothing_is_sent_once_somebody_may_be_told_that_the_subscription_has_ended() {
+    let rig = Rig::with_credit(u64::MAX, u64::MAX).await;
+    let (to, mut from) = mpsc::channel(1);
+    let mut running = JoinSet::new();
+    running.spawn(rig.task(to.clone()));
+    rig.rests().await;
+    // The answer has to wait.
+    let room = to.reserve().await.expect("there is room");
+    let control = Arc::clone(&rig.follower.control);
+    let handle = SubscriptionHandle { control };
+    assert!(handle.end(9, None));
+    while !rig.follower.control.is_over() {
+        tokio::task::yield_now().await;
+    }
+    assert!(rig.follower.take_back().is_none(), "somebody else may send");
+    assert_eq!(Arc::strong_count(&rig.follower), 2, "it still watches");
+    drop(room);
+    running
+        .join_next()
+        .await
+        .expect("it runs")
+        .expect("no panic");
+    let last = from.recv().await.expect("an answer");
+    assert_eq!(last.kind, Kind::Unsubscribe);
+    assert_eq!(Arc::strong_count(&rig.follower), 1);
+}
+
+#[tokio::test]
+async fn nothing_is_kept_of_a_task_that_was_dropped() {
+    let rig = Rig::with_credit(u64::MAX, u64::MAX).await;
+    let (to, _from) = mpsc::channel(1);
+    let mut running = JoinSet::new();
+    running.spawn(rig.task(to));
+    rig.rests().await;
+    running.shutdown().await;
+    assert_eq!(Arc::strong_count(&rig.follower), 1, "it still watches");
 }

@@ -88,6 +88,12 @@ impl Keeper<'_> {
             && shared.signal.spares() < shared.config.spare_segments
             && !shared.signal.is_stopping()
         {
+            // ORDER: after the look that found a spare missing. The writer may have taken it since dead segments were
+            // last looked at, and one of them is a spare that costs nothing.
+            self.reclaim();
+            if shared.signal.spares() >= shared.config.spare_segments {
+                return;
+            }
             let free = shared.disk.free_bytes(&shared.config.data_dir).unwrap_or(0);
             if free < bytes.saturating_add(shared.config.free_floor_bytes) {
                 return;

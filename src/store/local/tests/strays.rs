@@ -195,8 +195,9 @@ fn an_end_that_lies_under_a_group_from_elsewhere_is_never_cut() {
 }
 
 /// Six groups, then one with batches of both partitions and a row; the next segment has begun, and the broker was
-/// killed before this one was sealed. Behind its groups the file has a former life.
-fn rolled_over_a_former_life() -> (Bench, At) {
+/// killed before this one was sealed. Behind its groups the file has a former life. `more` makes the batches of the
+/// seventh group longer.
+fn rolled_over_a_former_life(more: usize) -> (Bench, At) {
     let other = numbered(3);
     let other = read(&other, &other.segment_path(1));
     let mut bench = Bench::new();
@@ -205,11 +206,12 @@ fn rolled_over_a_former_life() -> (Bench, At) {
     let (store, ..) = bench.open();
     (0..6).for_each(|n| number(&store, n));
     append(&store, Q, 0, &[b"first"]);
+    let value = |text: &str| [text.as_bytes(), &vec![b'x'; more]].concat();
     let group = CommitGroup {
         batches: vec![
-            stamped(P, 6, batch(&[b"hit"], 5)),
-            stamped(P, 7, batch(&[b"beside"], 5)),
-            stamped(Q, 1, batch(&[b"another"], 5)),
+            stamped(P, 6, batch(&[&value("hit")], 5)),
+            stamped(P, 7, batch(&[&value("beside")], 5)),
+            stamped(Q, 1, batch(&[&value("another")], 5)),
         ],
         rows: vec![put(Table::Offsets, "key 6", "6")],
     };
@@ -236,7 +238,7 @@ fn rolled_over_a_former_life() -> (Bench, At) {
 
 #[test]
 fn a_former_life_behind_the_last_group_takes_nothing_from_it() {
-    let (bench, (last, _)) = rolled_over_a_former_life();
+    let (bench, (last, _)) = rolled_over_a_former_life(0);
     let path = bench.segment_path(1);
     let hit = bench.find(&path, b"hit").unwrap();
     assert!(last.contains(&usize::try_from(hit).unwrap()));
@@ -252,18 +254,50 @@ fn a_former_life_behind_the_last_group_takes_nothing_from_it() {
 
 #[test]
 fn what_lies_inside_of_a_group_voids_it_whatever_it_says() {
-    let (bench, (last, _)) = rolled_over_a_former_life();
     let other = numbered(1);
     let other = read(&other, &other.segment_path(1));
     let strange = groups(&other)[1].0.clone();
-    // The first half of a group from elsewhere, in the middle of the last one.
-    let at = last.start + 48 + 40;
+    let voided_by = |is_in_its_first_block: bool| {
+        let (bench, (last, _)) = rolled_over_a_former_life(1500);
+        let hit = bench.find(&bench.segment_path(1), b"hit").unwrap();
+        let behind_hit = usize::try_from(hit).unwrap() + 3 + 1500;
+        let next_block = (last.start + 1).next_multiple_of(4096);
+        assert!(behind_hit < next_block && next_block + 48 < last.end);
+        let at = if is_in_its_first_block {
+            last.start + 48 + 40
+        } else {
+            next_block
+        };
+        // The first half of a group from elsewhere, in the middle of the last one.
+        write(&bench, at, &other[strange.start..strange.start + 48]);
+        let (_, report, _) = bench.open();
+        let lost = report
+            .damage
+            .iter()
+            .map(|damage| damage.range.end.since(damage.range.start));
+        lost.sum::<u64>()
+    };
+    assert_eq!(voided_by(true), 3);
+    assert_eq!(voided_by(false), 3, "what precedes it may be as strange");
+}
+
+#[test]
+fn what_shares_a_block_with_a_stray_header_behind_a_group_counts_no_more() {
+    let (bench, (last, _)) = rolled_over_a_former_life(1500);
+    let path = bench.segment_path(1);
+    let find = |text: &[u8]| usize::try_from(bench.find(&path, text).unwrap()).unwrap();
+    let block = last.end / 4096 * 4096;
+    assert!(find(b"hit") + 1600 < block && find(b"beside") < block && block < find(b"another"));
+    let other = numbered(1);
+    let other = read(&other, &other.segment_path(1));
+    let strange = groups(&other)[1].0.clone();
+    let at = last.end.next_multiple_of(8);
     write(&bench, at, &other[strange.start..strange.start + 48]);
-    let (_, report, _) = bench.open();
-    let lost: u64 = report
-        .damage
-        .iter()
-        .map(|damage| damage.range.end.0 - damage.range.start.0)
-        .sum();
-    assert_eq!(lost, 3, "{report:?}");
+    // Or the group would be whole.
+    let row = bench.find(&path, b"key 6").unwrap();
+    assert!(bench.disk.flip_bit(&path, row, 0));
+    let (store, report, _) = bench.open();
+    assert_eq!(values(&store, P, 6, 7).unwrap().len(), 1, "{report:?}");
+    assert!(values(&store, P, 7, 8).is_err());
+    assert!(values(&store, Q, 1, 2).is_err());
 }
