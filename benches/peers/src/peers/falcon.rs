@@ -12,7 +12,7 @@ use crate::server::{Server, free_port};
 
 /// Nothing but where it listens.
 pub(crate) const SETTINGS: &str = "server and client: all defaults; every ack after the sync, there is no other \
-     mode; `send` for each record, tickets dropped, `flush`";
+     mode; `send` for each record, tickets dropped, `flush`; replays by `next_batch`";
 
 /// Where it listens.
 #[derive(Debug, Clone)]
@@ -112,10 +112,11 @@ pub(crate) struct FalconReader {
 
 impl Reader for FalconReader {
     async fn read(mut self, mut each: impl Each) -> Result<()> {
-        while let Some(record) = self.records.next().await {
-            let record = record?;
-            if !each(record.value.as_deref().unwrap_or_default()) {
-                break;
+        'all: while let Some(batch) = self.records.next_batch().await {
+            for record in &batch? {
+                if !each(record.value().unwrap_or_default()) {
+                    break 'all;
+                }
             }
         }
         self.records.close().await;
