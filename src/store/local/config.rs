@@ -39,6 +39,8 @@ pub struct LocalConfig {
     pub forward_after: Duration,
     /// Dead segments are kept for as many new ones as were begun in so long.
     pub reuse_within: Duration,
+    /// A dead segment is removed in pieces of so many bytes.
+    pub removal_bytes: u64,
     /// How long sled may take to open before the footers are the index.
     pub index_open_timeout: Duration,
     /// Where what happens is counted.
@@ -62,6 +64,7 @@ impl LocalConfig {
             spare_segments: 1,
             forward_after: Duration::from_secs(60),
             reuse_within: Duration::from_secs(30),
+            removal_bytes: 2 << 20,
             index_open_timeout: Duration::from_secs(30),
             metrics: Arc::default(),
         }

@@ -7,6 +7,7 @@
 mod mend;
 mod pace;
 mod reclaim;
+mod remove;
 mod seal;
 mod spare;
 
@@ -23,6 +24,7 @@ use super::journal::segment::Seal;
 use super::{Shared, locked};
 use crate::clock::Instant;
 use pace::Pace;
+use remove::Removal;
 use spare::Filling;
 pub(super) use spare::zero_filled;
 
@@ -132,12 +134,14 @@ fn run(shared: &Shared) {
         waiting: HashSet::new(),
         is_tree_broken: false,
         filling: None,
+        removal: None,
         is_pacing: false,
         pace: Pace::new(shared.config.reuse_within, Instant::now()),
     };
     loop {
         let call = shared.signal.wait(keeper.pause());
         if call != Call::Stop {
+            keeper.remove_on();
             // ORDER: a dead segment is a spare that costs nothing.
             keeper.reclaim();
             keeper.prepare_spares();
@@ -149,6 +153,7 @@ fn run(shared: &Shared) {
         keeper.seal_all();
         // What is not in sled yet is found by its footer at the next start.
         if !goes_on {
+            keeper.remove_rest();
             return;
         }
         keeper.look_at_tree();
@@ -174,6 +179,7 @@ struct Keeper<'a> {
     waiting: HashSet<u64>,
     is_tree_broken: bool,
     filling: Option<Filling>,
+    removal: Option<Removal>,
     /// Dead segments wait until they may be removed.
     is_pacing: bool,
     pace: Pace,

@@ -90,6 +90,7 @@ impl Bench {
             free_floor_bytes: 1 << 20,
             forward_after: std::time::Duration::ZERO,
             reuse_within: std::time::Duration::ZERO,
+            removal_bytes: 4 << 10,
             ..LocalConfig::new("/data")
         };
         Self {
@@ -197,7 +198,7 @@ pub(super) fn index_report(store: &LocalStore) -> IndexReport {
 }
 
 /// Looks again and again, for twenty seconds at most.
-pub(super) fn wait_until(is_so: impl Fn() -> bool) {
+pub(super) fn wait_until(mut is_so: impl FnMut() -> bool) {
     for _ in 0..4_000 {
         if is_so() {
             return;

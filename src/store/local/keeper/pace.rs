@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use crate::clock::Instant;
 
-/// A broker that began a segment less than so long ago is busy.
+/// A broker that wrote a group less than so long ago is busy.
 const BUSY: Duration = Duration::from_secs(2);
-/// Bytes of segments that are removed in a second while the broker is busy, and while it is not.
-const BUSY_BYTES: u64 = 128 << 20;
-const IDLE_BYTES: u64 = 2 << 30;
+/// Between two pieces of a file that is removed while the broker is busy: at least so long, and so many times what
+/// the one before took.
+const PAUSE: Duration = Duration::from_millis(16);
+const PAUSE_SHARE: u32 = 8;
 
 /// See the module.
 #[derive(Debug)]
@@ -20,14 +21,13 @@ pub(super) struct Pace {
     /// Of how long ago segments that were begun are counted.
     period: Duration,
     newest: Option<u64>,
-    /// When the newest segment was seen first.
-    rolled: Instant,
+    /// After the last group, and when that was seen first.
+    end_seq: u64,
+    written: Instant,
     /// When the count began, and with which segment as the newest.
     since: (Instant, u64),
     /// Segments begun in the period before it.
     before: u64,
-    /// When a segment was removed last, and of how many bytes.
-    removed: (Instant, u64),
 }
 
 impl Pace {
@@ -35,22 +35,23 @@ impl Pace {
         Self {
             period,
             newest: None,
-            rolled: now,
+            end_seq: 0,
+            written: now,
             since: (now, 0),
             before: 0,
-            removed: (now, 0),
         }
     }
 
-    /// Notes the newest segment there is.
-    pub(super) fn note(&mut self, newest: Option<u64>, now: Instant) {
+    /// Notes the newest segment there is, and where its last group ends.
+    pub(super) fn note(&mut self, (newest, end_seq): (Option<u64>, u64), now: Instant) {
         let number = newest.unwrap_or(0);
         if self.newest.is_none() {
             // Those that a start found were not begun lately.
             self.since = (now, number);
         }
-        if self.newest != newest {
-            (self.newest, self.rolled) = (newest, now);
+        self.newest = newest;
+        if self.end_seq != end_seq {
+            (self.end_seq, self.written) = (end_seq, now);
         }
         let (since, from) = self.since;
         let passed = now.since(since);
@@ -71,17 +72,13 @@ impl Pace {
         usize::try_from(begun.max(self.before)).unwrap_or(usize::MAX)
     }
 
-    /// Whether a segment of so many bytes may be removed now; then it counts as removed.
-    pub(super) fn may_remove(&mut self, bytes: u64, now: Instant) -> bool {
-        let is_busy = now.since(self.rolled) < BUSY;
-        let bytes_per_second = if is_busy { BUSY_BYTES } else { IDLE_BYTES };
-        let (at, before) = self.removed;
-        let pause_ms = before.saturating_mul(1000) / bytes_per_second;
-        let is_due = now.since(at) >= Duration::from_millis(pause_ms);
-        if is_due {
-            self.removed = (now, bytes);
+    /// How long to leave the device to others after a piece that took so long.
+    pub(super) fn pause_after(&self, took: Duration, now: Instant) -> Duration {
+        if now.since(self.written) < BUSY {
+            PAUSE.max(took.saturating_mul(PAUSE_SHARE))
+        } else {
+            Duration::ZERO
         }
-        is_due
     }
 }
 

@@ -23,8 +23,12 @@ impl Keeper<'_> {
         if self.shared.index.report().is_none() {
             return;
         }
-        let newest = self.shared.segments.infos().keys().next_back().copied();
-        self.pace.note(newest, Instant::now());
+        let last = {
+            let infos = self.shared.segments.infos();
+            let last = infos.iter().next_back();
+            last.map_or((None, 0), |(segment, info)| (Some(*segment), info.end_seq))
+        };
+        self.pace.note(last, Instant::now());
         let mut first = 0;
         self.is_pacing = false;
         while let Some((segment, info)) = self.next_dead(first) {
@@ -83,12 +87,12 @@ impl Keeper<'_> {
 
     /// Whether a segment may be removed now. The file system's transactions for it are in the way of the writer's
     /// syncs, and space that was freed is slower to write than a segment that is overwritten.
-    fn may_remove(&mut self, segment: u64, info: &SegmentInfo) -> bool {
+    fn may_remove(&self, segment: u64, info: &SegmentInfo) -> bool {
         if self.shared.is_space_short() {
             return true;
         }
         let is_reserve = self.suits(segment, info) && self.is_reserve(segment);
-        !is_reserve && self.pace.may_remove(info.file_bytes, Instant::now())
+        !is_reserve && self.removal.is_none()
     }
 
     /// Whether the dead segments from `segment` on are no more than segments to come are likely to need.
@@ -118,6 +122,15 @@ impl Keeper<'_> {
             disk.rename(&path, &spare)?;
             disk.sync_dir(self.shared.segments.dir())?;
             self.make_spare(&spare, file?.as_ref(), info.file_bytes)?;
+        } else if let Ok(file) = file
+            && !self.given_up.contains(&segment)
+            && !self.shared.is_space_short()
+        {
+            // As a file without meaning: a segment is never cut under its own name.
+            let doomed = new_spare_path(self);
+            disk.rename(&path, &doomed)?;
+            disk.sync_dir(self.shared.segments.dir())?;
+            self.remove(doomed, file, info.file_bytes);
         } else {
             disk.remove(&path)?;
             disk.sync_dir(self.shared.segments.dir())?;

@@ -75,7 +75,11 @@ pub(in crate::store::local) fn zero_filled(
 impl Keeper<'_> {
     /// How long to wait for work before some more of a spare is filled, or another dead segment removed.
     pub(super) fn pause(&self) -> Option<Duration> {
-        (self.filling.is_some() || self.is_pacing).then_some(FILL_EVERY)
+        let fill = (self.filling.is_some() || self.is_pacing).then_some(FILL_EVERY);
+        match self.until_next_cut() {
+            Some(pause) => Some(pause.min(FILL_EVERY)),
+            None => fill,
+        }
     }
 
     /// Prepares segments until enough are there, as long as that leaves space for commits.
@@ -124,7 +128,7 @@ impl Keeper<'_> {
         };
         if shared.signal.spares() >= shared.config.spare_segments {
             // A segment that was reclaimed came first.
-            drop(shared.disk.remove(&filling.path));
+            self.remove(filling.path, filling.file, filling.bytes);
             return true;
         }
         let target = (filling.position + FILL_BYTES as u64).max(in_step(shared, filling.bytes));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::Instant;
-use crate::io::SimFault;
+use crate::io::{SimFault, SimOperation, SimTimes};
 use crate::store::local::forward::Watched;
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -162,4 +162,83 @@ fn a_dead_segment_that_a_sync_failed_on_is_removed_and_not_written_over() {
         wait_until(|| reclaimed(&store) == 4);
     }
     assert!(seals > 0, "no segment was sealed");
+}
+
+/// Sizes of the files without meaning that are shorter than a segment.
+fn cut_files(bench: &Bench) -> Vec<u64> {
+    let dir = bench.config.data_dir.join("journal");
+    let paths = bench.disk.paths().into_iter();
+    let spares =
+        paths.filter(|path| path.starts_with(&dir) && path.to_string_lossy().contains("spare-"));
+    let sizes = spares.filter_map(|path| bench.disk.open(&path).ok()?.len_bytes().ok());
+    sizes
+        .filter(|bytes| *bytes < bench.config.segment_bytes)
+        .collect()
+}
+
+/// A busy broker with dead segments that it does not keep, which go in eight pieces.
+fn removing() -> (Bench, Arc<LocalStore>) {
+    let mut bench = Bench::new();
+    bench.config.spare_segments = 1;
+    bench.config.forward_after = LONG;
+    bench.config.segment_bytes = 256 << 10;
+    bench.config.removal_bytes = 32 << 10;
+    let (store, end) = rolled(&bench);
+    store.trim(P, Some(Offset(end)));
+    append(&store, P, end, &[b"the trim rides in this"]);
+    wait_until(|| !cut_files(&bench).is_empty());
+    (bench, store)
+}
+
+#[test]
+fn a_dead_segment_gets_shorter_piece_by_piece_while_somebody_commits() {
+    let (bench, store) = removing();
+    let mut seen = std::collections::BTreeSet::new();
+    wait_until(|| {
+        seen.extend(cut_files(&bench));
+        store.usage().segments <= 2 && cut_files(&bench).is_empty()
+    });
+    let piece = bench.config.removal_bytes;
+    assert!(seen.iter().all(|bytes| bytes % piece == 0), "{seen:?}");
+    assert!(seen.len() > 3, "{seen:?}");
+}
+
+#[test]
+fn what_is_left_of_a_dead_segment_goes_at_once_when_space_is_short_or_the_broker_stops() {
+    for is_stopped in [false, true] {
+        let (bench, store) = removing();
+        if is_stopped {
+            drop(store);
+            assert!(cut_files(&bench).is_empty());
+            continue;
+        }
+        let cuts = || bench.disk.count(SimOperation::SetLen);
+        let before = cuts();
+        bench.disk.set_free_bytes(bench.config.free_floor_bytes + 1);
+        wait_until(|| cut_files(&bench).is_empty() && store.usage().segments <= 2);
+        assert!(cuts() - before < 3, "it was cut on");
+    }
+}
+
+#[test]
+fn a_start_removes_what_a_kill_left_of_a_dead_segment() {
+    let (mut bench, store) = removing();
+    bench.disk = bench.disk.killed();
+    assert!(!cut_files(&bench).is_empty());
+    drop(store);
+    let (store, ..) = bench.open();
+    assert!(cut_files(&bench).is_empty());
+    assert!(store.usage().segments >= 1);
+}
+
+#[test]
+fn a_dead_segment_that_cannot_be_cut_is_removed_whole() {
+    let (bench, store) = removing();
+    let cuts = || bench.disk.count(SimOperation::SetLen);
+    let before = cuts();
+    bench
+        .disk
+        .fail(SimOperation::SetLen, 1, SimFault::Device, SimTimes::Sticky);
+    wait_until(|| store.usage().segments <= 2 && cut_files(&bench).is_empty());
+    assert!(cuts() - before < 16, "one try a segment");
 }

@@ -1,51 +1,47 @@
 use super::*;
 
-const SEGMENT_BYTES: u64 = 128 << 20;
 const PERIOD: Duration = Duration::from_secs(10);
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// How many segments of those that wait are removed in a second, looked at every 50 ms.
-fn removed_in_a_second(pace: &mut Pace, from: Instant) -> usize {
-    let looks = (1..=20).map(|look| from.after(ms(50 * look)));
-    let waiting = looks.flat_map(|now| [now; 3]);
-    waiting
-        .filter(|now| pace.may_remove(SEGMENT_BYTES, *now))
-        .count()
-}
-
 #[test]
-fn a_busy_broker_removes_one_segment_a_second_and_an_idle_one_sixteen() {
+fn a_broker_that_writes_waits_between_pieces_and_an_idle_one_does_not() {
     let start = Instant::now();
     let mut pace = Pace::new(PERIOD, start);
-    pace.note(Some(7), start);
-    assert!(
-        pace.may_remove(SEGMENT_BYTES, start),
-        "the first one waits for nothing"
+    pace.note((Some(7), 100), start);
+    assert_eq!(pace.pause_after(ms(1), start.after(ms(1_999))), PAUSE);
+    assert_eq!(
+        pace.pause_after(ms(10), start.after(ms(1_999))),
+        ms(80),
+        "a slow device gets more time for others"
     );
-    assert_eq!(removed_in_a_second(&mut pace, start), 1);
-    pace.note(Some(8), start.after(ms(1_000)));
-    assert_eq!(removed_in_a_second(&mut pace, start.after(ms(1_000))), 1);
-    // No segment was begun for two seconds.
-    let idle = start.after(ms(3_000));
-    pace.note(Some(8), idle);
-    let removed = removed_in_a_second(&mut pace, idle);
-    assert!((8..=17).contains(&removed), "{removed}");
+    assert_eq!(
+        pace.pause_after(ms(10), start.after(ms(2_000))),
+        Duration::ZERO
+    );
+    // Another group in the same segment.
+    pace.note((Some(7), 101), start.after(ms(3_000)));
+    assert_eq!(pace.pause_after(ms(1), start.after(ms(3_001))), PAUSE);
+    pace.note((Some(7), 101), start.after(ms(5_000)));
+    assert_eq!(
+        pace.pause_after(ms(1), start.after(ms(5_001))),
+        Duration::ZERO
+    );
 }
 
 #[test]
 fn as_many_stay_as_were_begun_lately_and_none_after_a_pause() {
     let start = Instant::now();
     let mut pace = Pace::new(PERIOD, start);
-    pace.note(Some(1_000), start);
+    pace.note((Some(1_000), 0), start);
     assert_eq!(pace.reserve(), 0, "a start found them");
     // Two a second.
     let mut at = start;
     for newest in 1_001..=1_200 {
         at = at.after(ms(500));
-        pace.note(Some(newest), at);
+        pace.note((Some(newest), 0), at);
         let begun = usize::try_from(newest - 1_000).unwrap().min(20);
         assert!(
             (begun..=20).contains(&pace.reserve()),
@@ -53,8 +49,8 @@ fn as_many_stay_as_were_begun_lately_and_none_after_a_pause() {
             pace.reserve()
         );
     }
-    pace.note(Some(1_200), at.after(PERIOD));
-    pace.note(Some(1_200), at.after(PERIOD * 2));
+    pace.note((Some(1_200), 0), at.after(PERIOD));
+    pace.note((Some(1_200), 0), at.after(PERIOD * 2));
     assert_eq!(pace.reserve(), 0);
 }
 
@@ -62,9 +58,9 @@ fn as_many_stay_as_were_begun_lately_and_none_after_a_pause() {
 fn a_long_sleep_counts_as_a_pause() {
     let start = Instant::now();
     let mut pace = Pace::new(PERIOD, start);
-    pace.note(Some(1), start);
-    pace.note(Some(50), start.after(ms(9_000)));
+    pace.note((Some(1), 0), start);
+    pace.note((Some(50), 0), start.after(ms(9_000)));
     assert_eq!(pace.reserve(), 49);
-    pace.note(Some(50), start.after(PERIOD * 5));
+    pace.note((Some(50), 0), start.after(PERIOD * 5));
     assert_eq!(pace.reserve(), 0);
 }
