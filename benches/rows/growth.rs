@@ -255,8 +255,8 @@ fn device_alone(stage: &Stage, windows: usize) -> Fallible<f64> {
 /// The furthest mean of as many windows in so many seconds, of two threads that do nothing but copy.
 fn processors_alone(windows: usize, seconds: f64) -> Fallible<f64> {
     let mut rates = Vec::new();
+    let length = Duration::from_secs_f64(seconds) / u32::try_from(windows.max(1))?;
     for _ in 0..windows {
-        let length = Duration::from_secs_f64(seconds / windows as f64);
         rates.push(loopback::stream(256 << 10, length)?);
     }
     Ok(furthest(&rates))
