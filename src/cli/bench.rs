@@ -15,6 +15,7 @@ mod rebalance;
 mod replay;
 mod report;
 mod scale;
+mod schedule;
 mod stage;
 mod tally;
 mod times;

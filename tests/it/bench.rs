@@ -79,7 +79,12 @@ fn a_topic_of_ones_own_is_read_as_it_is_and_stays() {
 /// A run that would go on for an hour, and has measured something.
 pub(crate) fn endless(broker: &Broker, args: &[&str]) -> Running {
     let long = ["--duration", "1h", "--warm-up", "0s"];
-    let mut command = broker.command(&[&["bench"], args, &long].concat());
+    running(broker, &[args, &long].concat())
+}
+
+/// A run that has published something.
+fn running(broker: &Broker, args: &[&str]) -> Running {
+    let mut command = broker.command(&[&["bench"], args].concat());
     let running = Running::start(&mut command);
     // A fan-out goes no further than this ahead of its subscribers.
     let enough = if args.contains(&"fanout") {
@@ -242,6 +247,33 @@ fn what_cannot_be_measured_is_refused() {
         let ran = broker.try_run(&[&["bench"], args].concat());
         ran.expect_failure(2, &[args[args.len() - 2]]);
     }
+}
+
+#[test]
+fn a_rate_that_is_missed_says_how_far_it_was_behind_and_why() {
+    let mut broker = Broker::start();
+    let kept = report(
+        &broker,
+        &[&["publish", "--rate", "100"], &SHORT[..]].concat(),
+    );
+    assert_eq!(kept["schedule"]["limit"], Value::Null, "{kept}");
+    // Its window is full soon after the broker stands still.
+    let large = ["--rate", "1000", "--size", "64KiB", "--timeout", "2s"];
+    let args = [&["publish", "--json"], &large[..]].concat();
+    let running = endless(&broker, &args);
+    broker.signal(Signal::STOP);
+    let ran = running.finish(b"");
+    broker.signal(Signal::KILL);
+    broker.wait();
+    let schedule = &partial(&ran)["schedule"];
+    assert_eq!(schedule["reached"], false, "{schedule}");
+    for behind in ["behind_us", "behind_max_us"] {
+        assert!(schedule[behind].as_u64() > Some(1_000_000), "{schedule}");
+    }
+    assert!(
+        schedule["window_full_share"].as_f64() > Some(0.0),
+        "{schedule}"
+    );
 }
 
 #[test]

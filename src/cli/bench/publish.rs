@@ -9,7 +9,7 @@ use falcon_client::{PublishError, Publisher, Record, Ticket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::open_loop::{OpenLoop, Pace, TICKETS_MAX};
+use super::open_loop::{OpenLoop, Pace};
 use super::stage::{Stage, broken};
 use super::tally::{Kind, Phase, Span};
 use super::{Load, Phases, value};
@@ -19,6 +19,8 @@ use crate::cli::failure::CliError;
 const SAMPLE: u64 = 64;
 /// Or one in so many bytes.
 const SAMPLE_BYTES: u64 = 256 * 1024;
+/// LIMIT: sampled acks awaited at a time; the publisher's window bounds their bytes.
+const SAMPLED_MAX: usize = 65_536;
 
 /// Arguments of `falcon bench publish`.
 #[derive(Debug, Args)]
@@ -135,7 +137,7 @@ struct Sampled {
 impl Line {
     /// As fast as there is room.
     async fn closed(&mut self, span: Span, stage: &Arc<Stage>) -> Result<(), PublishError> {
-        let (to, sampled) = mpsc::channel(TICKETS_MAX);
+        let (to, sampled) = mpsc::channel(SAMPLED_MAX);
         let mut sampler = JoinSet::new();
         sampler.spawn(sample(
             sampled,

@@ -1,8 +1,12 @@
 //! What came of a benchmark: a few lines for people, or one JSON object.
 
+use std::time::Duration;
+
+use falcon::clock::Instant;
 use serde::{Serialize, Serializer};
 
 use super::BenchCommand;
+use super::schedule::Kept;
 use super::stage::Stage;
 use super::times::Latency;
 use crate::cli::failure::CliError;
@@ -23,6 +27,7 @@ pub(super) struct Report {
     seconds: f64,
     /// Records that a rate asked for.
     records_due: Option<u64>,
+    schedule: Option<Schedule>,
     /// How often connections were lost and made again.
     reconnects: u64,
     /// Until the ack.
@@ -31,6 +36,73 @@ pub(super) struct Report {
     delivery: Option<Latency>,
     /// From a join or a leave until every partition is held.
     rebalance: Option<Latency>,
+}
+
+/// How well a rate was kept.
+#[derive(Debug, Serialize)]
+struct Schedule {
+    reached: bool,
+    behind_us: u128,
+    behind_max_us: u128,
+    /// Of the time, how much was spent waiting for room in the window.
+    window_full_share: f64,
+    limit: Option<Limit>,
+}
+
+/// What a rate was not reached for.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Limit {
+    /// Records did not leave, for want of acks.
+    Acks,
+    /// This program did not make and send them faster.
+    Client,
+}
+
+/// Less of what was due than this is said.
+const REACHED: f64 = 0.99;
+/// Later than this in the end, or than what is missing of `REACHED`, is said: a thread may have been kept waiting.
+const BEHIND_MAX: Duration = Duration::from_millis(10);
+/// A client that waited for more of its time would have been faster.
+const WAITED: f64 = 0.1;
+
+impl Schedule {
+    fn new(kept: &Kept, records: u64, measured: Duration) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "a share")]
+        let is_all = records as f64 >= kept.due as f64 * REACHED;
+        let behind_max = measured.mul_f64(1.0 - REACHED).max(BEHIND_MAX);
+        let reached = is_all && kept.behind <= behind_max;
+        let limit = if kept.waited_share >= WAITED {
+            Limit::Acks
+        } else {
+            Limit::Client
+        };
+        Self {
+            reached,
+            behind_us: kept.behind.as_micros(),
+            behind_max_us: kept.behind_max.as_micros(),
+            window_full_share: kept.waited_share,
+            limit: (!reached).then_some(limit),
+        }
+    }
+
+    /// For people, of a rate that was not reached.
+    fn lines(&self) -> [String; 2] {
+        let full = self.window_full_share * 100.0;
+        let why = match self.limit {
+            Some(Limit::Acks) => "the acks: the broker, its device or the network",
+            Some(Limit::Client) | None => {
+                "this client, or the processors it shares with the broker"
+            }
+        };
+        #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+        let seconds = |micros: u128| micros as f64 / 1e6;
+        let (behind, most) = (seconds(self.behind_us), seconds(self.behind_max_us));
+        [
+            format!("  it was {behind:.3} s behind its schedule in the end, {most:.3} s at most"),
+            format!("  {full:.0} % of the time its window was full; the limit was {why}"),
+        ]
+    }
 }
 
 fn as_object<S: Serializer>(load: &[(&str, u64)], to: S) -> Result<S::Ok, S::Error> {
@@ -45,9 +117,6 @@ struct Rates<'a> {
     megabytes_per_second: f64,
 }
 
-/// Less of what was due than this is said.
-const REACHED: f64 = 0.99;
-
 impl Report {
     pub(super) fn new(
         command: &BenchCommand,
@@ -57,6 +126,8 @@ impl Report {
     ) -> Self {
         let (records, value_bytes) = stage.tally.measured();
         let [ack, delivery, rebalance] = stage.tally.times();
+        let measured = stage.tally.phase().measured();
+        let kept = stage.tally.schedule.kept(Instant::now());
         let mut load = Vec::new();
         // An existing topic has records of any size.
         if !matches!(command, BenchCommand::Replay(args) if args.load.topic.is_some()) {
@@ -70,8 +141,9 @@ impl Report {
             complete,
             records,
             value_bytes,
-            seconds: stage.tally.phase().measured().as_secs_f64(),
-            records_due: stage.tally.due(),
+            seconds: measured.as_secs_f64(),
+            records_due: kept.map(|kept| kept.due),
+            schedule: kept.map(|kept| Schedule::new(&kept, records, measured)),
             reconnects,
             ack,
             delivery,
@@ -153,13 +225,13 @@ impl Report {
     /// What whoever reads the figures must know.
     fn warnings(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        #[expect(clippy::cast_precision_loss, reason = "a share")]
-        let missed = |due: &u64| (self.records as f64) < *due as f64 * REACHED;
-        if let Some(due) = self.records_due.filter(missed) {
+        let missed = self.schedule.as_ref().filter(|kept| !kept.reached);
+        if let (Some(due), Some(kept)) = (self.records_due, missed) {
             lines.push(format!(
                 "  the rate was not reached: {} of {due} records were published; the others have no times",
                 self.records
             ));
+            lines.extend(kept.lines());
         }
         if self.reconnects > 0 {
             lines.push(format!(
