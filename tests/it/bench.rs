@@ -1,6 +1,6 @@
 //! `falcon bench`: every kind of load runs, counts what it did, and leaves nothing behind.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::broker::{Broker, Ran, Running, eventually};
 use rustix::process::{Pid, Signal, kill_process};
@@ -274,6 +274,29 @@ fn a_rate_that_is_missed_says_how_far_it_was_behind_and_why() {
         schedule["window_full_share"].as_f64() > Some(0.0),
         "{schedule}"
     );
+}
+
+#[test]
+fn what_it_was_asked_for_is_all_in_the_report() {
+    let broker = Broker::start();
+    let args = ["latency", "--rate", "100", "--delivery", "--size", "9"];
+    let load = &report(&broker, &[&args, &SHORT[..]].concat())["load"];
+    let expected = json!({
+        "topic": null, "partitions": 1, "size": 9, "rate": 100, "delivery": true,
+        "duration_ms": 300, "warm_up_ms": 100,
+    });
+    assert_eq!(*load, expected);
+    let args = ["replay", "--records", "100", "--owned", "--partitions", "3"];
+    let load = &report(&broker, &args)["load"];
+    let expected = json!({
+        "topic": null, "partitions": 3, "size": 100, "records": 100, "subscribers": 1, "owned": true,
+    });
+    assert_eq!(*load, expected);
+    broker.run(&["topic", "create", "own", "--partitions", "2"]);
+    broker.run_with(&["publish", "own", "--file", "-"], b"a\n");
+    let load = &report(&broker, &["replay", "--topic", "own"])["load"];
+    let expected = json!({"topic": "own", "partitions": 2, "subscribers": 1, "owned": false});
+    assert_eq!(*load, expected);
 }
 
 #[test]

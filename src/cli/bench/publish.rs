@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use falcon::clock::Instant;
 use falcon_client::{PublishError, Publisher, Record, Ticket};
+use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -23,11 +24,13 @@ const SAMPLE_BYTES: u64 = 256 * 1024;
 const SAMPLED_MAX: usize = 65_536;
 
 /// Arguments of `falcon bench publish`.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize)]
 pub(crate) struct PublishArgs {
     #[command(flatten)]
+    #[serde(flatten)]
     pub(super) load: Load,
     #[command(flatten)]
+    #[serde(flatten)]
     phases: Phases,
     /// Publishers, each on a connection of its own; publisher P of N takes partitions P, P + N, ... in turns.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use falcon::clock::Instant;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::BenchCommand;
 use super::schedule::Kept;
@@ -16,9 +17,8 @@ use crate::cli::output::Output;
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     bench: &'static str,
-    /// The load, as it was asked for.
-    #[serde(serialize_with = "as_object")]
-    load: Vec<(&'static str, u64)>,
+    /// What it was asked for, with the partitions that there are.
+    load: Map<String, Value>,
     /// Whether it ran to its end.
     complete: bool,
     /// Of all subscribers together, where there are several.
@@ -105,10 +105,6 @@ impl Schedule {
     }
 }
 
-fn as_object<S: Serializer>(load: &[(&str, u64)], to: S) -> Result<S::Ok, S::Error> {
-    to.collect_map(load.iter().copied())
-}
-
 #[derive(Serialize)]
 struct Rates<'a> {
     #[serde(flatten)]
@@ -128,13 +124,8 @@ impl Report {
         let [ack, delivery, rebalance] = stage.tally.times();
         let measured = stage.tally.phase().measured();
         let kept = stage.tally.schedule.kept(Instant::now());
-        let mut load = Vec::new();
-        // An existing topic has records of any size.
-        if !matches!(command, BenchCommand::Replay(args) if args.load.topic.is_some()) {
-            load.push(("size", command.load().size));
-        }
-        load.extend(command.numbers());
-        load.push(("partitions", u64::from(stage.partitions())));
+        let mut load = command.settings();
+        load.insert("partitions".into(), stage.partitions().into());
         Self {
             bench: command.name(),
             load,
@@ -176,10 +167,7 @@ impl Report {
     }
 
     fn lines(&self, rate: f64, megabytes: f64) -> Vec<String> {
-        let load = self
-            .load
-            .iter()
-            .map(|(name, value)| format!("{name} {value}"));
+        let load = self.load.iter().filter_map(setting);
         let load = load.collect::<Vec<_>>().join(", ");
         let early = if self.complete { "" } else { " (ended early)" };
         let mut lines = vec![format!("{}{early}: {load}", self.bench)];
@@ -191,10 +179,10 @@ impl Report {
                 self.seconds
             ));
         }
-        let subscribers = self.load.iter().find(|(name, _)| *name == "subscribers");
-        if let Some((_, count)) = subscribers.filter(|(_, count)| *count > 1) {
+        let subscribers = self.load.get("subscribers").and_then(Value::as_u64);
+        if let Some(count) = subscribers.filter(|count| *count > 1) {
             #[expect(clippy::cast_precision_loss, reason = "a count of connections")]
-            let (each, each_megabytes) = (rate / *count as f64, megabytes / *count as f64);
+            let (each, each_megabytes) = (rate / count as f64, megabytes / count as f64);
             lines.push(format!(
                 "  that is all {count} subscribers together; each: {each:.0} records/s  {each_megabytes:.1} MB/s"
             ));
@@ -240,6 +228,21 @@ impl Report {
             ));
         }
         lines
+    }
+}
+
+/// For people; what was not asked for is left out.
+fn setting((name, value): (&String, &Value)) -> Option<String> {
+    match value {
+        Value::Null | Value::Bool(false) => None,
+        Value::Bool(true) => Some(name.clone()),
+        Value::String(text) => Some(format!("{name} {text}")),
+        Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Some(match name.strip_suffix("_ms") {
+                Some(name) => format!("{name} {value} ms"),
+                None => format!("{name} {value}"),
+            })
+        }
     }
 }
 
