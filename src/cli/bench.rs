@@ -148,7 +148,7 @@ pub(crate) async fn run(command: BenchCommand, global: Global) -> Result<(), Cli
     stage.tally.end();
     task.shutdown().await;
     let reconnects = watch.end(&stage);
-    let report = Report::new(&command, &stage, reconnects, result.is_ok());
+    let report = Report::new(&command, &stage, reconnects, &result);
     let printed = report.print(global.json);
     // CANCEL SAFETY: a second signal is a wish not to wait for the topic to go.
     let closed = tokio::select! {

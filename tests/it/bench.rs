@@ -145,6 +145,32 @@ fn an_interrupted_run_says_what_it_measured_and_deletes_its_topic() {
 }
 
 #[test]
+fn an_interrupt_while_it_warms_up_says_that_nothing_was_measured() {
+    let broker = Broker::start();
+    for signal in [Signal::INT, Signal::TERM] {
+        let running = running(&broker, &["publish", "--warm-up", "1h", "--json"]);
+        interrupt(&running, signal);
+        let ran = running.finish(b"");
+        assert_eq!(ran.code, Some(130), "{}", ran.stderr);
+        let report = ran.json().pop().expect("an object");
+        assert_eq!(report["interrupted"], true, "{report}");
+        assert_eq!(report["complete"], false, "{report}");
+        assert_eq!(report["records"], 0, "{report}");
+        assert_eq!(report["ack"], Value::Null, "{report}");
+        let topics = broker.run(&["topic", "list", "--json"]);
+        assert!(!topics.text().contains("bench-"), "{signal:?}");
+    }
+    let running = running(&broker, &["latency", "--warm-up", "1h"]);
+    interrupt(&running, Signal::INT);
+    let ran = running.finish(b"");
+    assert!(
+        ran.text().contains("nothing was measured"),
+        "{}",
+        ran.text()
+    );
+}
+
+#[test]
 fn a_run_ends_when_its_broker_is_gone_and_says_what_stays() {
     for args in [&["publish"][..], &["latency"], &["scale"], &["fanout"]] {
         let mut broker = Broker::start();

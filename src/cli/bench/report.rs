@@ -21,6 +21,8 @@ pub(super) struct Report {
     load: Map<String, Value>,
     /// Whether it ran to its end.
     complete: bool,
+    /// By a signal.
+    interrupted: bool,
     /// Of all subscribers together, where there are several.
     records: u64,
     value_bytes: u64,
@@ -118,7 +120,7 @@ impl Report {
         command: &BenchCommand,
         stage: &Stage,
         reconnects: u64,
-        complete: bool,
+        result: &Result<(), CliError>,
     ) -> Self {
         let (records, value_bytes) = stage.tally.measured();
         let [ack, delivery, rebalance] = stage.tally.times();
@@ -129,7 +131,8 @@ impl Report {
         Self {
             bench: command.name(),
             load,
-            complete,
+            complete: result.is_ok(),
+            interrupted: matches!(result, Err(CliError::Interrupted)),
             records,
             value_bytes,
             seconds: measured.as_secs_f64(),
@@ -142,9 +145,9 @@ impl Report {
         }
     }
 
-    /// Prints it, unless nothing was measured.
+    /// Prints it, unless it failed before anything was measured: then there is its error.
     pub(super) fn print(&self, is_json: bool) -> Result<(), CliError> {
-        if !self.complete && self.records == 0 && self.rebalance.is_none() {
+        if self.is_empty() && !self.complete && !self.interrupted {
             return Ok(());
         }
         let seconds = self.seconds.max(f64::MIN_POSITIVE);
@@ -166,12 +169,18 @@ impl Report {
         output.flush()
     }
 
+    fn is_empty(&self) -> bool {
+        self.records == 0 && self.rebalance.is_none()
+    }
+
     fn lines(&self, rate: f64, megabytes: f64) -> Vec<String> {
         let load = self.load.iter().filter_map(setting);
         let load = load.collect::<Vec<_>>().join(", ");
         let early = if self.complete { "" } else { " (ended early)" };
         let mut lines = vec![format!("{}{early}: {load}", self.bench)];
-        if self.rebalance.is_none() {
+        if self.is_empty() {
+            lines.push("  nothing was measured".into());
+        } else if self.rebalance.is_none() {
             lines.push(format!(
                 "  {rate:.0} records/s  {megabytes:.1} MB/s  ({} records of {} bytes in {:.2} s)",
                 self.records,
