@@ -81,7 +81,7 @@ impl BenchCommand {
 /// What all kinds of load need.
 #[derive(Debug, Clone, Args, Serialize)]
 struct Load {
-    /// The topic; it must exist. Default: a fresh one, deleted in the end.
+    /// A topic that exists; records that are published stay in it. Default: a fresh one, deleted in the end.
     #[arg(long, value_name = "NAME")]
     topic: Option<String>,
     /// Partitions of the fresh topic.
@@ -150,6 +150,12 @@ pub(crate) async fn run(command: BenchCommand, global: Global) -> Result<(), Cli
     let reconnects = watch.end(&stage);
     let report = Report::new(&command, &stage, reconnects, &result);
     let printed = report.print(global.json);
+    if command.publishes()
+        && let Some(topic) = stage.kept_topic()
+    {
+        let text = format!("the records of this run stay in the topic {topic}");
+        notice::say(global.json, "records_stay", &text);
+    }
     // CANCEL SAFETY: a second signal is a wish not to wait for the topic to go.
     let closed = tokio::select! {
         closed = stage.close() => closed,
@@ -197,6 +203,14 @@ impl BenchCommand {
             Self::Fanout(args) => &args.load,
             Self::Rebalance(args) => &args.load,
             Self::Scale(args) => &args.load,
+        }
+    }
+
+    /// Whether it puts records into a topic of the user's.
+    const fn publishes(&self) -> bool {
+        match self {
+            Self::Publish(_) | Self::Latency(_) | Self::Fanout(_) | Self::Scale(_) => true,
+            Self::Replay(_) | Self::Rebalance(_) => false,
         }
     }
 

@@ -326,6 +326,47 @@ fn what_it_was_asked_for_is_all_in_the_report() {
 }
 
 #[test]
+fn records_in_a_topic_of_ones_own_stay_and_that_is_said() {
+    let broker = Broker::start();
+    broker.run(&["topic", "create", "own", "--partitions", "2"]);
+    let args = ["bench", "publish", "--topic", "own"];
+    let ran = broker.run(&[&args, &SHORT[..]].concat());
+    let said = "the records of this run stay in the topic own";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    let ran = broker.run(&[&args, &SHORT[..], &["--json"]].concat());
+    assert!(ran.stderr.contains("records_stay"), "{}", ran.stderr);
+    // These write nothing.
+    for load in [
+        &["replay"][..],
+        &["rebalance", "--members", "2", "--rounds", "1"],
+    ] {
+        let ran = broker.run(&[&["bench"], load, &["--topic", "own"]].concat());
+        assert!(!ran.stderr.contains("stay"), "{}", ran.stderr);
+    }
+    let fresh = broker.run(&[&["bench", "publish"], &SHORT[..]].concat());
+    assert!(!fresh.stderr.contains("stay"), "{}", fresh.stderr);
+}
+
+#[test]
+fn a_topic_that_does_not_fit_is_refused_with_what_to_do() {
+    let broker = Broker::start();
+    for load in [
+        "publish",
+        "replay",
+        "latency",
+        "fanout",
+        "scale",
+        "rebalance",
+    ] {
+        let none = broker.try_run(&["bench", load, "--topic", "none"]);
+        let create = "falcon topic create none";
+        none.expect_failure(1, &["none", create, "leave --topic out"]);
+        let other = broker.try_run(&["bench", load, "--topic", "own", "--partitions", "4"]);
+        other.expect_failure(2, &["--partitions", "--topic", "leave one of them out"]);
+    }
+}
+
+#[test]
 fn what_several_subscribers_read_is_told_for_each() {
     let broker = Broker::start();
     let fanout = ["bench", "fanout", "--subscribers", "2"];

@@ -18,6 +18,7 @@ const LOOK: Duration = Duration::from_millis(2);
 
 /// Arguments of `falcon bench rebalance`.
 #[derive(Debug, Args, Serialize)]
+#[command(mut_arg("topic", |topic| topic.help("A topic that exists; nothing is written to it. Default: a fresh one, deleted in the end")))]
 #[command(
     after_help = "A rebalance is over when every partition is held, and members hold equally many."
 )]

@@ -18,6 +18,7 @@ use crate::cli::failure::{CliError, Exit};
 
 /// Arguments of `falcon bench replay`.
 #[derive(Debug, Args, Serialize)]
+#[command(mut_arg("topic", |topic| topic.help("A topic that exists, which is read as it is. Default: a fresh one, deleted in the end")))]
 #[command(mut_arg("size", |size| size.conflicts_with("topic")))]
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
