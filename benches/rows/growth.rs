@@ -9,7 +9,7 @@ use falcon_crash::chart::{BLUE, Chart, Curve, ORANGE, Panel};
 use crate::broker::Broker;
 use crate::limit::Bulk;
 use crate::limits::samples::median;
-use crate::limits::{Fallible, write};
+use crate::limits::{Fallible, loopback, write};
 use crate::line::{Goal, Line, Round, Subject, Unit};
 use crate::load::Stage;
 use crate::page::PICTURE;
@@ -94,7 +94,10 @@ impl Growth {
         let (early, late): (Vec<_>, Vec<_>) = by_bytes
             .iter()
             .partition(|mean| trims.is_none_or(|trims| mean.until <= trims));
-        let machine = machine(stage, by_bytes.len())?;
+        let device = device_alone(stage, by_bytes.len())?;
+        let begun = settled.first().map_or(0.0, |sample| sample.seconds);
+        let ended = by_bytes.last().map_or(begun, |mean| mean.until);
+        let processors = processors_alone(by_bytes.len(), ended - begun)?;
         let last = samples.last().ok_or("nothing was sampled")?;
         let on_disk = samples.iter().map(|sample| sample.on_disk);
         let (all, long) = (rates(&by_bytes), rates(&by_seconds));
@@ -121,8 +124,9 @@ impl Growth {
                 on_disk.fold(0.0, f64::max) / 1e9,
             ),
             format!(
-                "{} before: {before:.0} MB/s, after: {after:.0} MB/s; the machine alone, as many \
-                 windows of 1 GB by 1 MiB write + fdatasync: {machine:.3}",
+                "{} before: {before:.0} MB/s, after: {after:.0} MB/s; the machine alone: as many \
+                 windows of 1 GB by 1 MiB write + fdatasync {device:.3}, as many as long ones of \
+                 one loopback stream {processors:.3}",
                 Bulk::IS
             ),
         ];
@@ -235,7 +239,7 @@ fn furthest(rates: &[f64]) -> f64 {
 }
 
 /// The same of the device alone, in as many windows.
-fn machine(stage: &Stage, windows: usize) -> Fallible<f64> {
+fn device_alone(stage: &Stage, windows: usize) -> Fallible<f64> {
     let measured = write::measure_all(&stage.folder, 1 << 20, stage.lap())?;
     let widest = write::widest(&measured).ok_or("no write was measured")?;
     let seconds = stage.bytes(WINDOW_BYTES) / widest.summary.mb_per_s / 1e6;
@@ -244,6 +248,16 @@ fn machine(stage: &Stage, windows: usize) -> Fallible<f64> {
     for _ in 0..windows {
         let written = write::measure(&stage.folder, widest.shape, length)?;
         rates.push(written.summary.mb_per_s);
+    }
+    Ok(furthest(&rates))
+}
+
+/// The furthest mean of as many windows in so many seconds, of two threads that do nothing but copy.
+fn processors_alone(windows: usize, seconds: f64) -> Fallible<f64> {
+    let mut rates = Vec::new();
+    for _ in 0..windows {
+        let length = Duration::from_secs_f64(seconds / windows as f64);
+        rates.push(loopback::stream(256 << 10, length)?);
     }
     Ok(furthest(&rates))
 }

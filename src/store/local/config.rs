@@ -39,6 +39,8 @@ pub struct LocalConfig {
     pub forward_after: Duration,
     /// Dead segments are kept for as many new ones as were begun in so long.
     pub reuse_within: Duration,
+    /// For so long after a group a broker counts as busy: dead segments are removed slowly.
+    pub busy_for: Duration,
     /// A dead segment is removed in pieces of so many bytes.
     pub removal_bytes: u64,
     /// How long sled may take to open before the footers are the index.
@@ -64,6 +66,7 @@ impl LocalConfig {
             spare_segments: 1,
             forward_after: Duration::from_secs(60),
             reuse_within: Duration::from_secs(30),
+            busy_for: Duration::from_secs(2),
             removal_bytes: 2 << 20,
             index_open_timeout: Duration::from_secs(30),
             metrics: Arc::default(),

@@ -134,17 +134,24 @@ fn run(shared: &Shared) {
         waiting: HashSet::new(),
         is_tree_broken: false,
         filling: None,
-        removal: None,
+        removals: VecDeque::new(),
+        cut_due: Instant::now(),
+        fill_due: Instant::now(),
         is_pacing: false,
-        pace: Pace::new(shared.config.reuse_within, Instant::now()),
+        pace: Pace::new(
+            (shared.config.reuse_within, shared.config.busy_for),
+            Instant::now(),
+        ),
     };
     loop {
         let call = shared.signal.wait(keeper.pause());
         if call != Call::Stop {
             keeper.remove_on();
-            // ORDER: a dead segment is a spare that costs nothing.
-            keeper.reclaim();
-            keeper.prepare_spares();
+            if call == Call::Work || keeper.is_look_due() {
+                // ORDER: a dead segment is a spare that costs nothing.
+                keeper.reclaim();
+                keeper.prepare_spares();
+            }
         }
         if call == Call::Pause {
             continue;
@@ -179,7 +186,11 @@ struct Keeper<'a> {
     waiting: HashSet<u64>,
     is_tree_broken: bool,
     filling: Option<Filling>,
-    removal: Option<Removal>,
+    /// The first is being cut; no piece is cut off before the time beside it.
+    removals: VecDeque<Removal>,
+    cut_due: Instant,
+    /// A look that nobody asked for is not taken before.
+    fill_due: Instant,
     /// Dead segments wait until they may be removed.
     is_pacing: bool,
     pace: Pace,

@@ -90,6 +90,7 @@ impl Bench {
             free_floor_bytes: 1 << 20,
             forward_after: std::time::Duration::ZERO,
             reuse_within: std::time::Duration::ZERO,
+            busy_for: std::time::Duration::from_secs(2),
             removal_bytes: 4 << 10,
             ..LocalConfig::new("/data")
         };

@@ -8,18 +8,21 @@ use std::time::Duration;
 
 use crate::clock::Instant;
 
-/// A broker that wrote a group less than so long ago is busy.
-const BUSY: Duration = Duration::from_secs(2);
-/// Between two pieces of a file that is removed while the broker is busy: at least so long, and so many times what
-/// the one before took.
+/// Between two pieces of a file that is removed while the broker is busy: at least so long, so many times what the one
+/// before took, and no longer than a device that hangs should keep the space.
 const PAUSE: Duration = Duration::from_millis(16);
-const PAUSE_SHARE: u32 = 8;
+const PAUSE_SHARE: u32 = 4;
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+/// While it is not: somebody may come at any time.
+const IDLE_PAUSE: Duration = Duration::from_millis(1);
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Pace {
     /// Of how long ago segments that were begun are counted.
     period: Duration,
+    /// A broker that wrote a group less than so long ago is busy.
+    busy_for: Duration,
     newest: Option<u64>,
     /// After the last group, and when that was seen first.
     end_seq: u64,
@@ -31,9 +34,10 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(period: Duration, now: Instant) -> Self {
+    pub(super) fn new((period, busy_for): (Duration, Duration), now: Instant) -> Self {
         Self {
             period,
+            busy_for,
             newest: None,
             end_seq: 0,
             written: now,
@@ -74,10 +78,10 @@ impl Pace {
 
     /// How long to leave the device to others after a piece that took so long.
     pub(super) fn pause_after(&self, took: Duration, now: Instant) -> Duration {
-        if now.since(self.written) < BUSY {
-            PAUSE.max(took.saturating_mul(PAUSE_SHARE))
+        if now.since(self.written) < self.busy_for {
+            PAUSE.max(took.saturating_mul(PAUSE_SHARE).min(PAUSE_MAX))
         } else {
-            Duration::ZERO
+            IDLE_PAUSE.max(took.min(PAUSE_MAX))
         }
     }
 }

@@ -92,7 +92,7 @@ impl Keeper<'_> {
             return true;
         }
         let is_reserve = self.suits(segment, info) && self.is_reserve(segment);
-        !is_reserve && self.removal.is_none()
+        !is_reserve && self.removals.is_empty()
     }
 
     /// Whether the dead segments from `segment` on are no more than segments to come are likely to need.
@@ -129,7 +129,11 @@ impl Keeper<'_> {
             // As a file without meaning: a segment is never cut under its own name.
             let doomed = new_spare_path(self);
             disk.rename(&path, &doomed)?;
-            disk.sync_dir(self.shared.segments.dir())?;
+            if let Err(error) = disk.sync_dir(self.shared.segments.dir()) {
+                // Whole: under its own name it may be there again after a power cut.
+                disk.remove(&doomed)?;
+                return Err(error);
+            }
             self.remove(doomed, file, info.file_bytes);
         } else {
             disk.remove(&path)?;

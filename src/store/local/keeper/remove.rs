@@ -1,8 +1,8 @@
 //! Removing a file in pieces.
 //!
-//! Owns the file that is being removed: `docs/adr/0018-removing-in-pieces.md`. Promises: while somebody commits, a
-//! sync waits for no more freed space than a piece of it; what is left when the broker is killed is removed, or is
-//! a spare, at the next start. Must not know: what was in it.
+//! Owns the files that are being removed: `docs/adr/0018-removing-in-pieces.md`. Promises: while somebody commits, a
+//! sync waits for no more of their space than a piece of it; what is left when the broker is killed is removed, or
+//! is a spare, at the next start. Must not know: what was in them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,8 +18,6 @@ pub(super) struct Removal {
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     bytes: u64,
-    /// No piece is cut off before.
-    due: Instant,
 }
 
 impl Removal {
@@ -39,50 +37,37 @@ impl Removal {
 }
 
 impl Keeper<'_> {
-    /// Removes a file without meaning: in pieces, unless another one is being removed so.
+    /// Removes a file without meaning, in pieces, once those before it are gone.
     pub(super) fn remove(&mut self, path: PathBuf, file: Arc<dyn DiskFile>, bytes: u64) {
-        let due = Instant::now();
-        let removal = Removal {
-            path,
-            file,
-            bytes,
-            due,
-        };
-        if self.removal.is_some() {
-            self.end_removal(&removal);
-        } else {
-            self.removal = Some(removal);
-        }
+        self.removals.push_back(Removal { path, file, bytes });
     }
 
     /// How long to wait before the next piece of a file is removed, if one is being removed.
     pub(super) fn until_next_cut(&self) -> Option<Duration> {
-        let removal = self.removal.as_ref()?;
-        Some(removal.due.since(Instant::now()))
+        self.removals.front()?;
+        Some(self.cut_due.since(Instant::now()))
     }
 
     /// Cuts a piece off the file that is being removed, once it is due.
     pub(super) fn remove_on(&mut self) {
-        let Some(mut removal) = self.removal.take() else {
+        if self.removals.is_empty() {
             return;
-        };
+        }
         if self.shared.is_space_short() {
-            self.end_removal(&removal);
+            self.remove_rest();
             return;
         }
         let begun = Instant::now();
-        if begun < removal.due {
-            self.removal = Some(removal);
+        if begun < self.cut_due {
             return;
         }
+        let Some(mut removal) = self.removals.pop_front() else {
+            return;
+        };
         let shared = self.shared;
         match removal.cut(shared.config.removal_bytes, shared.disk.as_ref()) {
             Ok(true) => {}
-            Ok(false) => {
-                let now = Instant::now();
-                removal.due = now.after(self.pace.pause_after(now.since(begun), now));
-                self.removal = Some(removal);
-            }
+            Ok(false) => self.removals.push_front(removal),
             Err(error) => {
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,
@@ -91,17 +76,22 @@ impl Keeper<'_> {
                 self.end_removal(&removal);
             }
         }
+        let now = Instant::now();
+        self.cut_due = now.after(self.pace.pause_after(now.since(begun), now));
     }
 
-    /// Removes what is left, before the keeper ends.
+    /// Removes at once what is left of all of them.
     pub(super) fn remove_rest(&mut self) {
-        if let Some(removal) = self.removal.take() {
+        for removal in std::mem::take(&mut self.removals) {
             self.end_removal(&removal);
         }
     }
 
     fn end_removal(&self, removal: &Removal) {
-        if let Err(error) = self.shared.disk.remove(&removal.path) {
+        let disk = &self.shared.disk;
+        let removed = disk.remove(&removal.path);
+        let removed = removed.and_then(|()| disk.sync_dir(self.shared.segments.dir()));
+        if let Err(error) = removed {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "a dead segment could not be removed, the next start tries again"

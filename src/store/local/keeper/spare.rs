@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Keeper;
+use crate::clock::Instant;
 use crate::io::{BlockBuffer, DiskFile, IoError};
 use crate::store::local::Shared;
 use crate::store::local::segments::SegmentInfo;
@@ -73,13 +74,24 @@ pub(in crate::store::local) fn zero_filled(
 }
 
 impl Keeper<'_> {
-    /// How long to wait for work before some more of a spare is filled, or another dead segment removed.
+    /// How long to wait for work before some more of a spare is filled, or of a dead segment removed.
     pub(super) fn pause(&self) -> Option<Duration> {
-        let fill = (self.filling.is_some() || self.is_pacing).then_some(FILL_EVERY);
-        match self.until_next_cut() {
-            Some(pause) => Some(pause.min(FILL_EVERY)),
-            None => fill,
+        let looks = self.filling.is_some() || self.is_pacing;
+        let look = looks.then(|| self.fill_due.since(Instant::now()));
+        match (look, self.until_next_cut()) {
+            (Some(look), Some(cut)) => Some(look.min(cut)),
+            (look, cut) => look.or(cut),
         }
+    }
+
+    /// Whether it is time for a look that nobody asked for; then the next is due later.
+    pub(super) fn is_look_due(&mut self) -> bool {
+        let now = Instant::now();
+        let is_due = now >= self.fill_due;
+        if is_due {
+            self.fill_due = now.after(FILL_EVERY);
+        }
+        is_due
     }
 
     /// Prepares segments until enough are there, as long as that leaves space for commits.

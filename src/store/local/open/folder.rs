@@ -117,11 +117,13 @@ impl Folder {
 
     /// Keeps prepared segments that are whole and of the right size, removes others.
     pub(super) fn take_spares(&self, shared: &Arc<Shared>) {
-        for (kept, name) in self.spares.iter().enumerate() {
+        let mut kept = 0;
+        for name in &self.spares {
             let path = self.journal_dir.join(name);
             let bytes = shared.disk.open(&path).and_then(|file| file.len_bytes());
             let is_fit = bytes.is_ok_and(|bytes| bytes == shared.config.segment_bytes);
             if is_fit && kept < shared.config.spare_segments {
+                kept += 1;
                 shared.signal.add_spare(path);
             } else if let Err(error) = shared.disk.remove(&path) {
                 tracing::warn!(
