@@ -15,6 +15,7 @@ mod rebalance;
 mod replay;
 mod report;
 mod scale;
+mod schedule;
 mod stage;
 mod tally;
 mod times;
@@ -26,6 +27,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use falcon_protocol::limits::{BATCH_BYTES_MAX, TOPIC_PARTITIONS_MAX};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 use tokio::task::JoinSet;
 
 use super::Global;
@@ -38,7 +41,8 @@ use stage::{Stage, broken};
 use watch::Watch;
 
 /// The commands of `falcon bench`.
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Subcommand, Serialize)]
+#[serde(untagged)]
 pub(crate) enum BenchCommand {
     /// Publish as fast as the broker makes records durable, or at a rate.
     Publish(publish::PublishArgs),
@@ -75,9 +79,9 @@ impl BenchCommand {
 }
 
 /// What all kinds of load need.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize)]
 struct Load {
-    /// The topic; it must exist. Default: a fresh one, deleted in the end.
+    /// A topic that exists; records that are published stay in it. Default: a fresh one, deleted in the end.
     #[arg(long, value_name = "NAME")]
     topic: Option<String>,
     /// Partitions of the fresh topic.
@@ -89,14 +93,20 @@ struct Load {
 }
 
 /// How long it is measured.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, Args, Serialize)]
 struct Phases {
     /// How long it is measured.
     #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = arguments::duration_above_zero)]
+    #[serde(rename = "duration_ms", serialize_with = "as_millis")]
     duration: Duration,
     /// How long it runs before that.
     #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = arguments::duration)]
+    #[serde(rename = "warm_up_ms", serialize_with = "as_millis")]
     warm_up: Duration,
+}
+
+fn as_millis<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn partitions() -> clap::builder::RangedI64ValueParser<u32> {
@@ -138,8 +148,14 @@ pub(crate) async fn run(command: BenchCommand, global: Global) -> Result<(), Cli
     stage.tally.end();
     task.shutdown().await;
     let reconnects = watch.end(&stage);
-    let report = Report::new(&command, &stage, reconnects, result.is_ok());
+    let report = Report::new(&command, &stage, reconnects, &result);
     let printed = report.print(global.json);
+    if command.publishes()
+        && let Some(topic) = stage.kept_topic()
+    {
+        let text = format!("the records of this run stay in the topic {topic}");
+        notice::say(global.json, "records_stay", &text);
+    }
     // CANCEL SAFETY: a second signal is a wish not to wait for the topic to go.
     let closed = tokio::select! {
         closed = stage.close() => closed,
@@ -190,26 +206,25 @@ impl BenchCommand {
         }
     }
 
-    /// What it was asked to do, beside partitions and size.
-    fn numbers(&self) -> Vec<(&'static str, u64)> {
-        let rate = |rate: Option<u64>| rate.map(|rate| ("rate", rate));
+    /// Whether it puts records into a topic of the user's.
+    const fn publishes(&self) -> bool {
         match self {
-            Self::Publish(args) => {
-                let publishers = ("publishers", u64::from(args.publishers));
-                [Some(publishers), rate(args.rate)]
-                    .into_iter()
-                    .flatten()
-                    .collect()
-            }
-            Self::Replay(args) => vec![("subscribers", u64::from(args.subscribers))],
-            Self::Latency(args) => rate(args.rate).into_iter().collect(),
-            Self::Fanout(args) => vec![("subscribers", u64::from(args.subscribers))],
-            Self::Rebalance(args) => vec![("members", u64::from(args.members))],
-            Self::Scale(args) => vec![
-                ("tasks", u64::from(args.tasks)),
-                ("connections", u64::from(args.connections)),
-            ],
+            Self::Publish(_) | Self::Latency(_) | Self::Fanout(_) | Self::Scale(_) => true,
+            Self::Replay(_) | Self::Rebalance(_) => false,
         }
+    }
+
+    /// What it was asked to do: every flag, by its name.
+    fn settings(&self) -> Map<String, Value> {
+        let Ok(Value::Object(mut settings)) = serde_json::to_value(self) else {
+            return Map::new();
+        };
+        // An existing topic has as many records as it has, of any size.
+        if matches!(self, Self::Replay(args) if args.load.topic.is_some()) {
+            settings.remove("size");
+            settings.remove("records");
+        }
+        settings
     }
 
     /// Refuses records that have no room for what they must say.
@@ -281,6 +296,8 @@ fn mark_of(value: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
     use super::*;
 
     #[test]
@@ -291,5 +308,26 @@ mod tests {
             assert_eq!(mark_of(&made), (bytes >= 8).then_some(77));
         }
         assert_ne!(value(100, 1), value(100, 2));
+    }
+
+    #[derive(clap::Parser)]
+    struct Bench {
+        #[command(subcommand)]
+        command: BenchCommand,
+    }
+
+    #[test]
+    fn no_flag_is_missing_in_the_settings() {
+        for load in Bench::command().get_subcommands() {
+            let ran = Bench::parse_from(["bench", load.get_name()]);
+            let settings = ran.command.settings();
+            assert_eq!(ran.command.name(), load.get_name());
+            for flag in load.get_arguments() {
+                let name = flag.get_id().as_str();
+                let in_millis = format!("{name}_ms");
+                let is_there = settings.contains_key(name) || settings.contains_key(&in_millis);
+                assert!(is_there, "{} --{name}: {settings:?}", load.get_name());
+            }
+        }
     }
 }

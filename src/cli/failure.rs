@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use falcon_client::{Error as ClientError, PublishError, SubscribeError};
 use falcon_protocol::ErrorCode;
 use serde::Serialize;
@@ -195,7 +196,10 @@ impl CliError {
         let problem = problem.join(" ");
         let tip = lines.iter().find_map(|line| line.strip_prefix("tip: "));
         let usage = lines.iter().find_map(|line| line.strip_prefix("Usage: "));
+        let is_conflict = error.kind() == ErrorKind::ArgumentConflict;
         let remedy = match (tip, usage) {
+            // How it is used otherwise is no help.
+            _ if is_conflict => "leave one of them out".into(),
             (Some(tip), _) => tip.into(),
             (None, Some(usage)) => format!("usage: {usage}"),
             (None, None) => "see falcon --help".into(),

@@ -1,6 +1,6 @@
 //! `falcon bench`: every kind of load runs, counts what it did, and leaves nothing behind.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::broker::{Broker, Ran, Running, eventually};
 use rustix::process::{Pid, Signal, kill_process};
@@ -79,7 +79,12 @@ fn a_topic_of_ones_own_is_read_as_it_is_and_stays() {
 /// A run that would go on for an hour, and has measured something.
 pub(crate) fn endless(broker: &Broker, args: &[&str]) -> Running {
     let long = ["--duration", "1h", "--warm-up", "0s"];
-    let mut command = broker.command(&[&["bench"], args, &long].concat());
+    running(broker, &[args, &long].concat())
+}
+
+/// A run that has published something.
+fn running(broker: &Broker, args: &[&str]) -> Running {
+    let mut command = broker.command(&[&["bench"], args].concat());
     let running = Running::start(&mut command);
     // A fan-out goes no further than this ahead of its subscribers.
     let enough = if args.contains(&"fanout") {
@@ -137,6 +142,32 @@ fn an_interrupted_run_says_what_it_measured_and_deletes_its_topic() {
         let topics = broker.run(&["topic", "list", "--json"]);
         assert!(!topics.text().contains("bench-"), "{args:?}");
     }
+}
+
+#[test]
+fn an_interrupt_while_it_warms_up_says_that_nothing_was_measured() {
+    let broker = Broker::start();
+    for signal in [Signal::INT, Signal::TERM] {
+        let running = running(&broker, &["publish", "--warm-up", "1h", "--json"]);
+        interrupt(&running, signal);
+        let ran = running.finish(b"");
+        assert_eq!(ran.code, Some(130), "{}", ran.stderr);
+        let report = ran.json().pop().expect("an object");
+        assert_eq!(report["interrupted"], true, "{report}");
+        assert_eq!(report["complete"], false, "{report}");
+        assert_eq!(report["records"], 0, "{report}");
+        assert_eq!(report["ack"], Value::Null, "{report}");
+        let topics = broker.run(&["topic", "list", "--json"]);
+        assert!(!topics.text().contains("bench-"), "{signal:?}");
+    }
+    let running = running(&broker, &["latency", "--warm-up", "1h"]);
+    interrupt(&running, Signal::INT);
+    let ran = running.finish(b"");
+    assert!(
+        ran.text().contains("nothing was measured"),
+        "{}",
+        ran.text()
+    );
 }
 
 #[test]
@@ -241,6 +272,97 @@ fn what_cannot_be_measured_is_refused() {
     for args in wrong {
         let ran = broker.try_run(&[&["bench"], args].concat());
         ran.expect_failure(2, &[args[args.len() - 2]]);
+    }
+}
+
+#[test]
+fn a_rate_that_is_missed_says_how_far_it_was_behind_and_why() {
+    let mut broker = Broker::start();
+    let kept = report(
+        &broker,
+        &[&["publish", "--rate", "100"], &SHORT[..]].concat(),
+    );
+    assert_eq!(kept["schedule"]["limit"], Value::Null, "{kept}");
+    // Its window is full soon after the broker stands still.
+    let large = ["--rate", "1000", "--size", "64KiB", "--timeout", "2s"];
+    let args = [&["publish", "--json"], &large[..]].concat();
+    let running = endless(&broker, &args);
+    broker.signal(Signal::STOP);
+    let ran = running.finish(b"");
+    broker.signal(Signal::KILL);
+    broker.wait();
+    let schedule = &partial(&ran)["schedule"];
+    assert_eq!(schedule["reached"], false, "{schedule}");
+    for behind in ["behind_us", "behind_max_us"] {
+        assert!(schedule[behind].as_u64() > Some(1_000_000), "{schedule}");
+    }
+    assert!(
+        schedule["window_full_share"].as_f64() > Some(0.0),
+        "{schedule}"
+    );
+}
+
+#[test]
+fn what_it_was_asked_for_is_all_in_the_report() {
+    let broker = Broker::start();
+    let args = ["latency", "--rate", "100", "--delivery", "--size", "9"];
+    let load = &report(&broker, &[&args, &SHORT[..]].concat())["load"];
+    let expected = json!({
+        "topic": null, "partitions": 1, "size": 9, "rate": 100, "delivery": true,
+        "duration_ms": 300, "warm_up_ms": 100,
+    });
+    assert_eq!(*load, expected);
+    let args = ["replay", "--records", "100", "--owned", "--partitions", "3"];
+    let load = &report(&broker, &args)["load"];
+    let expected = json!({
+        "topic": null, "partitions": 3, "size": 100, "records": 100, "subscribers": 1, "owned": true,
+    });
+    assert_eq!(*load, expected);
+    broker.run(&["topic", "create", "own", "--partitions", "2"]);
+    broker.run_with(&["publish", "own", "--file", "-"], b"a\n");
+    let load = &report(&broker, &["replay", "--topic", "own"])["load"];
+    let expected = json!({"topic": "own", "partitions": 2, "subscribers": 1, "owned": false});
+    assert_eq!(*load, expected);
+}
+
+#[test]
+fn records_in_a_topic_of_ones_own_stay_and_that_is_said() {
+    let broker = Broker::start();
+    broker.run(&["topic", "create", "own", "--partitions", "2"]);
+    let args = ["bench", "publish", "--topic", "own"];
+    let ran = broker.run(&[&args, &SHORT[..]].concat());
+    let said = "the records of this run stay in the topic own";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    let ran = broker.run(&[&args, &SHORT[..], &["--json"]].concat());
+    assert!(ran.stderr.contains("records_stay"), "{}", ran.stderr);
+    // These write nothing.
+    for load in [
+        &["replay"][..],
+        &["rebalance", "--members", "2", "--rounds", "1"],
+    ] {
+        let ran = broker.run(&[&["bench"], load, &["--topic", "own"]].concat());
+        assert!(!ran.stderr.contains("stay"), "{}", ran.stderr);
+    }
+    let fresh = broker.run(&[&["bench", "publish"], &SHORT[..]].concat());
+    assert!(!fresh.stderr.contains("stay"), "{}", fresh.stderr);
+}
+
+#[test]
+fn a_topic_that_does_not_fit_is_refused_with_what_to_do() {
+    let broker = Broker::start();
+    for load in [
+        "publish",
+        "replay",
+        "latency",
+        "fanout",
+        "scale",
+        "rebalance",
+    ] {
+        let none = broker.try_run(&["bench", load, "--topic", "none"]);
+        let create = "falcon topic create none";
+        none.expect_failure(1, &["none", create, "leave --topic out"]);
+        let other = broker.try_run(&["bench", load, "--topic", "own", "--partitions", "4"]);
+        other.expect_failure(2, &["--partitions", "--topic", "leave one of them out"]);
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use falcon::clock::Instant;
 use falcon_client::{PublishError, Publisher, Record, Start, Subscription};
+use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -15,11 +16,13 @@ use super::{Load, Phases, mark_of, value};
 use crate::cli::failure::CliError;
 
 /// Arguments of `falcon bench fanout`.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize)]
 pub(crate) struct FanoutArgs {
     #[command(flatten)]
+    #[serde(flatten)]
     pub(super) load: Load,
     #[command(flatten)]
+    #[serde(flatten)]
     phases: Phases,
     /// Subscribers, each on a connection of its own; each reads everything.
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use falcon::clock::Instant;
 use falcon_client::{PublishError, Publisher, Record, Start, Subscription};
+use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::open_loop::{OpenLoop, Pace};
@@ -14,11 +15,13 @@ use super::{Load, Phases, mark_of, value};
 use crate::cli::failure::CliError;
 
 /// Arguments of `falcon bench latency`.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize)]
 pub(crate) struct LatencyArgs {
     #[command(flatten)]
+    #[serde(flatten)]
     pub(super) load: Load,
     #[command(flatten)]
+    #[serde(flatten)]
     phases: Phases,
     /// Records a second, at even times (open loop). Default: the next when the ack of the one before is here.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]

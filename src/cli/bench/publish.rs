@@ -6,10 +6,11 @@ use std::time::Duration;
 use clap::Args;
 use falcon::clock::Instant;
 use falcon_client::{PublishError, Publisher, Record, Ticket};
+use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::open_loop::{OpenLoop, Pace, TICKETS_MAX};
+use super::open_loop::{OpenLoop, Pace};
 use super::stage::{Stage, broken};
 use super::tally::{Kind, Phase, Span};
 use super::{Load, Phases, value};
@@ -19,13 +20,17 @@ use crate::cli::failure::CliError;
 const SAMPLE: u64 = 64;
 /// Or one in so many bytes.
 const SAMPLE_BYTES: u64 = 256 * 1024;
+/// LIMIT: sampled acks awaited at a time; the publisher's window bounds their bytes.
+const SAMPLED_MAX: usize = 65_536;
 
 /// Arguments of `falcon bench publish`.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize)]
 pub(crate) struct PublishArgs {
     #[command(flatten)]
+    #[serde(flatten)]
     pub(super) load: Load,
     #[command(flatten)]
+    #[serde(flatten)]
     phases: Phases,
     /// Publishers, each on a connection of its own; publisher P of N takes partitions P, P + N, ... in turns.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -135,7 +140,7 @@ struct Sampled {
 impl Line {
     /// As fast as there is room.
     async fn closed(&mut self, span: Span, stage: &Arc<Stage>) -> Result<(), PublishError> {
-        let (to, sampled) = mpsc::channel(TICKETS_MAX);
+        let (to, sampled) = mpsc::channel(SAMPLED_MAX);
         let mut sampler = JoinSet::new();
         sampler.spawn(sample(
             sampled,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use falcon::clock::Instant;
 use falcon_client::{Client, Consumer};
+use serde::Serialize;
 
 use super::Load;
 use super::stage::Stage;
@@ -16,12 +17,14 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(2);
 
 /// Arguments of `falcon bench rebalance`.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize)]
+#[command(mut_arg("topic", |topic| topic.help("A topic that exists; nothing is written to it. Default: a fresh one, deleted in the end")))]
 #[command(
     after_help = "A rebalance is over when every partition is held, and members hold equally many."
 )]
 pub(crate) struct RebalanceArgs {
     #[command(flatten)]
+    #[serde(flatten)]
     pub(super) load: Load,
     /// Members of the group, each on a connection of its own; one of them leaves and joins again.
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]

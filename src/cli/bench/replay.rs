@@ -8,6 +8,7 @@ use clap::Args;
 use falcon::clock::Instant;
 use falcon_client::{Client, Record, Start};
 use falcon_protocol::{Offset, Partition};
+use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::stage::{Stage, broken};
@@ -16,10 +17,12 @@ use super::{Load, value};
 use crate::cli::failure::{CliError, Exit};
 
 /// Arguments of `falcon bench replay`.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize)]
+#[command(mut_arg("topic", |topic| topic.help("A topic that exists, which is read as it is. Default: a fresh one, deleted in the end")))]
 #[command(mut_arg("size", |size| size.conflicts_with("topic")))]
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
+    #[serde(flatten)]
     pub(super) load: Load,
     /// Records that the fresh topic is filled with first; an existing one is read as it is.
     #[arg(long, default_value_t = 5_000_000, value_name = "N", conflicts_with = "topic",

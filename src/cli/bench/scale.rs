@@ -5,6 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use falcon::clock::Instant;
 use falcon_client::{PublishError, Publisher, Record};
+use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::stage::{Stage, broken};
@@ -13,11 +14,13 @@ use super::{Load, Phases, value};
 use crate::cli::failure::CliError;
 
 /// Arguments of `falcon bench scale`.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize)]
 pub(crate) struct ScaleArgs {
     #[command(flatten)]
+    #[serde(flatten)]
     pub(super) load: Load,
     #[command(flatten)]
+    #[serde(flatten)]
     phases: Phases,
     /// Tasks; each publishes a record, waits for its ack, and publishes the next.
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use falcon_client::{Client, Publisher, TopicOptions};
+use falcon_client::{Client, Error, Publisher, TopicOptions};
 use falcon_protocol::ErrorCode;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -56,10 +56,28 @@ impl Stage {
             created.map_err(failure)?;
         }
         let described = self.client.describe_topic(&self.topic).await;
-        let count = described.map_err(failure)?.partitions.len();
+        let described = described.map_err(|error| self.undescribed(&error))?;
+        let count = described.partitions.len();
         self.partitions
             .get_or_init(|| u32::try_from(count).unwrap_or(u32::MAX));
         Ok(())
+    }
+
+    fn undescribed(&self, error: &Error) -> CliError {
+        let mut failed = CliError::from_client("bench", error);
+        if let CliError::Failure(failure) = &mut failed
+            && failure.code == Some(ErrorCode::UnknownTopic)
+        {
+            let create = format!("falcon topic create {} --partitions N", self.topic);
+            failure.remedy = format!("create it: {create}, or leave --topic out");
+        }
+        failed
+    }
+
+    /// A topic that was there before and stays, once it was found.
+    pub(super) fn kept_topic(&self) -> Option<&str> {
+        let is_kept = !self.is_fresh && self.partitions.get().is_some();
+        is_kept.then_some(self.topic.as_str())
     }
 
     /// Partitions of the topic.

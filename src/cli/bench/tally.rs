@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use falcon::clock::Instant;
 
+use super::schedule::Schedule;
 use super::times::{Latency, Times};
 
 /// Counters of a run.
@@ -17,7 +18,8 @@ pub(super) struct Tally {
     seen_bytes: AtomicU64,
     records: AtomicU64,
     value_bytes: AtomicU64,
-    due: AtomicU64,
+    /// Of a rate, if there is one.
+    pub(super) schedule: Schedule,
     times: Mutex<[Option<Times>; 3]>,
     phase: Mutex<Phase>,
 }
@@ -88,7 +90,7 @@ impl Tally {
             seen_bytes: AtomicU64::new(0),
             records: AtomicU64::new(0),
             value_bytes: AtomicU64::new(0),
-            due: AtomicU64::new(0),
+            schedule: Schedule::default(),
             times: Mutex::new([None, None, None]),
             phase: Mutex::new(Phase::Preparing),
         }
@@ -110,12 +112,11 @@ impl Tally {
         self.value_bytes.store(value_bytes, Relaxed);
     }
 
-    /// So many more records were due while it was measured.
-    pub(super) fn add_due(&self, records: u64) {
-        self.due.fetch_add(records, Relaxed);
+    pub(super) fn note(&self, kind: Kind, took: Duration) {
+        self.note_all(kind, [took]);
     }
 
-    pub(super) fn note(&self, kind: Kind, took: Duration) {
+    pub(super) fn note_all(&self, kind: Kind, took: impl IntoIterator<Item = Duration>) {
         let mut times = lock(&self.times);
         let [ack, delivery, rebalance] = &mut *times;
         let of = match kind {
@@ -123,7 +124,9 @@ impl Tally {
             Kind::Delivery => delivery,
             Kind::Rebalance => rebalance,
         };
-        of.get_or_insert_with(Times::new).note(took);
+        for took in took {
+            of.get_or_insert_with(Times::new).note(took);
+        }
     }
 
     pub(super) fn enter(&self, phase: Phase) {
@@ -150,11 +153,6 @@ impl Tally {
     /// Records and bytes measured so far.
     pub(super) fn measured(&self) -> (u64, u64) {
         (self.records.load(Relaxed), self.value_bytes.load(Relaxed))
-    }
-
-    /// Records that were due, where there is a rate.
-    pub(super) fn due(&self) -> Option<u64> {
-        Some(self.due.load(Relaxed)).filter(|due| *due > 0)
     }
 
     /// Times until the ack, until the delivery, and of rebalances.
