@@ -105,12 +105,8 @@ async fn whole(arguments: Arguments, here: &Path, folder: &Path) -> Result<()> {
         failures: Vec::new(),
         figures: Vec::new(),
     };
-    if arguments.only.is_empty() {
-        SYSTEMS.map(|system| find(system, &programs, &mut results));
-    }
-    for family in &arguments.only {
-        let of_family = SYSTEMS.into_iter().filter(|it| it.family() == family);
-        of_family.for_each(|system| find(system, &programs, &mut results));
+    for system in named(&arguments.only) {
+        find(system, &programs, &mut results);
     }
     ensure!(
         !results.systems.is_empty(),
@@ -149,6 +145,15 @@ async fn whole(arguments: Arguments, here: &Path, folder: &Path) -> Result<()> {
         report::page(&results, &page)?;
     }
     Ok(())
+}
+
+/// The systems of these families, in this order; of none: all.
+fn named(families: &[String]) -> Vec<System> {
+    if families.is_empty() {
+        return SYSTEMS.to_vec();
+    }
+    let of = |family| SYSTEMS.into_iter().filter(move |it| it.family() == family);
+    families.iter().flat_map(of).collect()
 }
 
 /// Notes what is to be measured, or why not.
