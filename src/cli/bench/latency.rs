@@ -44,7 +44,11 @@ pub(super) async fn run(args: &LatencyArgs, stage: &Arc<Stage>) -> Result<(), Cl
         None
     };
     let span = Span::new(args.phases.warm_up, args.phases.duration);
-    stage.tally.enter(Phase::Timed(span));
+    // At a rate, what is late counts, so the time that it took does too.
+    stage.tally.enter(match args.rate {
+        None => Phase::Timed(span),
+        Some(_) => Phase::Drained(span),
+    });
     let mut readers = JoinSet::new();
     if let Some(records) = reading {
         readers.spawn(read(records, span, Arc::clone(stage)));

@@ -52,7 +52,7 @@ struct Schedule {
 }
 
 /// What a rate was not reached for.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Limit {
     /// Records did not leave, for want of acks.
@@ -74,7 +74,9 @@ impl Schedule {
         let is_all = records as f64 >= kept.due as f64 * REACHED;
         let behind_max = measured.mul_f64(1.0 - REACHED).max(BEHIND_MAX);
         let reached = is_all && kept.behind <= behind_max;
-        let limit = if kept.waited_share >= WAITED {
+        // What left when it was due and is not there waits for its ack.
+        let waits_for_acks = !is_all && kept.behind <= behind_max;
+        let limit = if waits_for_acks || kept.waited_share >= WAITED {
             Limit::Acks
         } else {
             Limit::Client
@@ -266,4 +268,28 @@ fn line_of(name: &str, times: &Latency) -> String {
         times.mean_us,
         times.count
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(records: u64, behind_ms: u64, waited_share: f64) -> Option<Limit> {
+        let kept = Kept {
+            due: 1000,
+            behind: Duration::from_millis(behind_ms),
+            behind_max: Duration::from_millis(behind_ms),
+            waited_share,
+        };
+        Schedule::new(&kept, records, Duration::from_secs(1)).limit
+    }
+
+    #[test]
+    fn the_limit_is_the_client_only_when_records_were_late_without_waiting_for_acks() {
+        assert_eq!(limit(1000, 1, 0.0), None);
+        assert_eq!(limit(300, 500, 0.0), Some(Limit::Client));
+        assert_eq!(limit(300, 500, 0.5), Some(Limit::Acks));
+        // They have left in time, and the broker is gone.
+        assert_eq!(limit(300, 0, 0.0), Some(Limit::Acks));
+    }
 }

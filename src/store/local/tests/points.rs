@@ -160,6 +160,9 @@ impl Trace {
                 if self.random.bool() {
                     self.store().close(self.model().snapshot()).unwrap();
                     self.note_durable();
+                } else {
+                    // The model goes on from all of it.
+                    self.store().write_only();
                 }
                 self.store = None;
                 self.start();
