@@ -136,7 +136,7 @@ fn run(shared: &Shared) {
         filling: None,
         removals: VecDeque::new(),
         cut_due: Instant::now(),
-        fill_due: Instant::now(),
+        look_due: Instant::now(),
         is_pacing: false,
         pace: Pace::new(
             (shared.config.reuse_within, shared.config.busy_for),
@@ -190,7 +190,7 @@ struct Keeper<'a> {
     removals: VecDeque<Removal>,
     cut_due: Instant,
     /// A look that nobody asked for is not taken before.
-    fill_due: Instant,
+    look_due: Instant,
     /// Dead segments wait until they may be removed.
     is_pacing: bool,
     pace: Pace,

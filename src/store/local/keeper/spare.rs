@@ -77,7 +77,7 @@ impl Keeper<'_> {
     /// How long to wait for work before some more of a spare is filled, or of a dead segment removed.
     pub(super) fn pause(&self) -> Option<Duration> {
         let looks = self.filling.is_some() || self.is_pacing;
-        let look = looks.then(|| self.fill_due.since(Instant::now()));
+        let look = looks.then(|| self.look_due.since(Instant::now()));
         match (look, self.until_next_cut()) {
             (Some(look), Some(cut)) => Some(look.min(cut)),
             (look, cut) => look.or(cut),
@@ -87,9 +87,9 @@ impl Keeper<'_> {
     /// Whether it is time for a look that nobody asked for; then the next is due later.
     pub(super) fn is_look_due(&mut self) -> bool {
         let now = Instant::now();
-        let is_due = now >= self.fill_due;
+        let is_due = now >= self.look_due;
         if is_due {
-            self.fill_due = now.after(FILL_EVERY);
+            self.look_due = now.after(FILL_EVERY);
         }
         is_due
     }
